@@ -1,0 +1,119 @@
+"""The parameterised circuit: blocks written as TensorCircuit functions, and how to draw them.
+
+A block is a function ``block(circuit, angles)`` that appends gates to a ``tensorcircuit.Circuit``
+and consumes one row of angles. Repeating it ``n_blocks`` times gives |psi(phi)> of Fig. 1 (Liu et
+al. 2024). To try another ansatz, write another such function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import tensorcircuit as tc
+
+Block = Callable[["tc.Circuit", Tensor], None]
+
+
+def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
+    """Append the paper's block: one Ry per qubit (Eq. 4), then CNOT(0, 1), CNOT(1, 2), ... (Fig. 1).
+
+    Args:
+        circuit: N qubits, changed in place.
+        angles: one row of phi, shape (N,), radians.
+
+    Example:
+        >>> import tensorcircuit as tc, torch
+        >>> circuit = tc.Circuit(3)
+        >>> ry_linear_cnot(circuit, torch.zeros(3))
+        >>> [gate["name"] for gate in circuit.to_qir()]
+        ['ry', 'ry', 'ry', 'cnot', 'cnot']
+    """
+    n_qubits = circuit.circuit_param["nqubits"]
+    for qubit in range(n_qubits):
+        circuit.ry(qubit, theta=angles[qubit])
+    for qubit in range(n_qubits - 1):
+        circuit.cnot(qubit, qubit + 1)
+
+
+def ry_only(circuit: tc.Circuit, angles: Tensor) -> None:
+    """Append one Ry per qubit and no CNOT: the control without entanglement.
+
+    Args:
+        circuit: N qubits, changed in place.
+        angles: shape (N,), radians.
+
+    Example:
+        >>> import tensorcircuit as tc, torch
+        >>> circuit = tc.Circuit(2)
+        >>> ry_only(circuit, torch.zeros(2))
+        >>> [gate["name"] for gate in circuit.to_qir()]
+        ['ry', 'ry']
+    """
+    for qubit in range(circuit.circuit_param["nqubits"]):
+        circuit.ry(qubit, theta=angles[qubit])
+
+
+def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:
+    """Append the block of the authors' released notebooks: U3 on each qubit, then a ring of CU3.
+
+    Its amplitudes are complex, so only the "tensorcircuit" simulator can run it.
+
+    Args:
+        circuit: N >= 2 qubits, changed in place.
+        angles: shape (6 N,), radians; three for each U3, then three for each CU3.
+
+    Example:
+        >>> import tensorcircuit as tc, torch
+        >>> circuit = tc.Circuit(2)
+        >>> u3_ring_cu3(circuit, torch.zeros(12))
+        >>> [gate["name"] for gate in circuit.to_qir()]
+        ['u', 'u', 'cu', 'cu']
+    """
+    n_qubits = circuit.circuit_param["nqubits"]
+    single, controlled = angles.reshape(2, n_qubits, 3)
+    for qubit in range(n_qubits):
+        theta, phi, lbd = single[qubit]
+        circuit.u(qubit, theta=theta, phi=phi, lbd=lbd)
+    for qubit in range(n_qubits):
+        theta, phi, lbd = controlled[qubit]
+        circuit.cu(qubit, (qubit + 1) % n_qubits, theta=theta, phi=phi, lbd=lbd)
+
+
+def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) -> tc.Circuit:
+    """Build |psi(phi)>: the block applied to |0...0> once for each row of angles.
+
+    The circuit belongs to TensorCircuit's backend of the moment; wrap the call and whatever uses
+    its result in ``with tc.runtime_backend("pytorch"):`` to differentiate through it.
+
+    Args:
+        n_qubits: N >= 1.
+        angles: phi, shape (L, angles per block), radians.
+        block: appends one block to the circuit.
+
+    Raises:
+        ValueError: if ``n_qubits`` is below 1 or ``angles`` has not two axes.
+
+    Example:
+        >>> import tensorcircuit as tc, torch
+        >>> with tc.runtime_backend("pytorch"):
+        ...     circuit = build_circuit(2, torch.tensor([[torch.pi / 2, 0.0]]))
+        ...     circuit.probability().round(decimals=3).tolist()
+        [0.5, 0.0, 0.0, 0.5]
+    """
+    import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
+
+    if n_qubits < 1:
+        raise ValueError(f"n_qubits must be at least 1, got {n_qubits}")
+    if angles.ndim != 2:
+        raise ValueError(
+            "angles must have two axes (blocks, angles per block), got shape "
+            f"{tuple(angles.shape)}"
+        )
+    circuit = tc.Circuit(n_qubits)
+    for row in angles:
+        block(circuit, row)
+    return circuit

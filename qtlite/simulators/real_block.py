@@ -1,0 +1,228 @@
+"""Read a TensorCircuit block and rewrite it as rotation layers and signed permutations.
+
+Every gate with real entries that students' ansätze use is an Ry rotation, a signed permutation of
+basis states (X, Z, CNOT, CZ, SWAP, ...), or a short product of the two. Runs of permutations become
+one gather, and rotations that nothing separates become one layer, so that a block of the paper is
+one layer and one gather whatever the number of its gates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import atan2
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qtlite.circuit import Block
+
+TOLERANCE = 1e-9  # on matrix entries and angles of O(1), traced in double precision
+
+
+class NotRealAmplitude(ValueError):
+    """The block has a gate that the fused simulator cannot run; the message names it."""
+
+
+@dataclass(frozen=True)
+class RealBlock:
+    """A block as S steps: state <- permutation_s(rotations_s(state)), s = 0 ... S - 1.
+
+    Qubit 0 is the most significant bit of a basis state's index.
+    """
+
+    n_qubits: int  # N
+    rotated: np.ndarray  # (S, N) bool: does step s turn qubit q at all
+    sources: np.ndarray  # (S, 2**N) int32: after the gather, new[i] = signs[i] * old[sources[i]]
+    inverse_sources: np.ndarray  # (S, 2**N) int32: old[j] = inverse_signs[j] * new[inverse_sources[j]]
+    signs: np.ndarray | None  # (S, 2**N) int8, or None where every sign is +1
+    inverse_signs: np.ndarray | None
+    coefficients: np.ndarray  # (S, N, K): the angle of step s on qubit q is coefficients @ angles
+    offsets: np.ndarray  # (S, N), radians: + offsets
+
+    @property
+    def n_steps(self) -> int:
+        """S, rotation layers in one block."""
+        return len(self.rotated)
+
+    def step_angles(self, angles: Tensor) -> Tensor:
+        """Turn the block's angles, shape (L, K), into rotation angles, shape (L * S, N), radians."""
+        coefficients = torch.as_tensor(self.coefficients, dtype=angles.dtype, device=angles.device)
+        offsets = torch.as_tensor(self.offsets, dtype=angles.dtype, device=angles.device)
+        return (torch.einsum("sqk,lk->lsq", coefficients, angles) + offsets).flatten(0, 1)
+
+
+def read_block(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
+    """Trace ``block`` through TensorCircuit's gate list (``to_qir``) and fuse what it finds.
+
+    The angles of its rotations may be any affine function of the block's angles (shared, scaled,
+    shifted); two traces at different points check that they are.
+
+    Args:
+        block: appends one block to a circuit.
+        n_qubits: N.
+        n_angles: K, angles of one block.
+
+    Raises:
+        NotRealAmplitude: if a gate is complex, or depends on the angles otherwise than by an
+            affine angle of Ry or controlled Ry, or if the gates depend on the values of the angles.
+
+    Example:
+        >>> from qtlite.circuit import ry_linear_cnot
+        >>> read_block(ry_linear_cnot, n_qubits=3, n_angles=3).sources.tolist()
+        [[0, 1, 3, 2, 6, 7, 5, 4]]
+    """
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.rand(2, n_angles, generator=generator, dtype=torch.float64) * 2 - 1
+    first.requires_grad_()
+    gates = _gate_list(block, n_qubits, first)
+    again = _gate_list(block, n_qubits, second)
+    if [(g["name"], g["index"]) for g in gates] != [(g["name"], g["index"]) for g in again]:
+        raise NotRealAmplitude("block must append the same gates whatever its angles are")
+    steps = _Steps(n_qubits, n_angles)
+    for gate, check in zip(gates, again, strict=True):
+        _append(steps, gate, check, first, second)
+    return steps.finish()
+
+
+def _gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
+    import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
+
+    with tc.runtime_backend("pytorch"), tc.runtime_dtype("complex128"):
+        circuit = tc.Circuit(n_qubits)
+        block(circuit, angles)
+        return circuit.to_qir()
+
+
+def _append(steps: _Steps, gate: dict, check: dict, first: Tensor, second: Tensor) -> None:
+    name, qubits = gate["name"], gate["index"]
+    if name == "ry":
+        steps.rotate(qubits[0], *_affine(gate, check, first, second))
+    elif name == "cry":
+        # CRy(a) = Ry(a/2) CNOT Ry(-a/2) CNOT, all on the target
+        control, target = qubits
+        coefficients, offset = _affine(gate, check, first, second)
+        steps.permute(_CNOT, (control, target))
+        steps.rotate(target, -coefficients / 2, -offset / 2)
+        steps.permute(_CNOT, (control, target))
+        steps.rotate(target, coefficients / 2, offset / 2)
+    else:
+        matrix = _constant_real_matrix(gate, check)
+        if _is_signed_permutation(matrix):
+            steps.permute(matrix, qubits)
+        elif len(qubits) == 1:
+            # a real orthogonal 2 x 2 matrix is Ry(a), or Ry(a) after a flip of the sign of |1>
+            if np.linalg.det(matrix) < 0:
+                steps.permute(np.diag([1.0, -1.0]), qubits)
+            angle = 2 * atan2(matrix[1, 0], matrix[0, 0])
+            steps.rotate(qubits[0], np.zeros(len(first)), angle)
+        else:
+            raise NotRealAmplitude(
+                f"gate {name!r} on qubits {qubits} must be Ry, controlled Ry, a one-qubit gate or "
+                "a signed permutation to be fused"
+            )
+
+
+_CNOT = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]], dtype=float)
+
+
+def _affine(gate: dict, check: dict, first: Tensor, second: Tensor) -> tuple[np.ndarray, float]:
+    """Coefficients c, shape (K,), and offset o with angle = c @ angles + o."""
+    angle, other = gate["parameters"]["theta"], check["parameters"]["theta"]
+    coefficients = torch.zeros_like(first)
+    if isinstance(angle, Tensor) and angle.requires_grad:
+        (found,) = torch.autograd.grad(angle, first, retain_graph=True, allow_unused=True)
+        coefficients = coefficients if found is None else found
+    angle, other = (float(torch.as_tensor(a).detach()) for a in (angle, other))
+    offset = angle - float(coefficients @ first.detach())
+    if abs(float(coefficients @ second) + offset - other) > TOLERANCE:
+        raise NotRealAmplitude(
+            f"gate {gate['name']!r} on qubits {gate['index']} must have an angle that is affine "
+            "in the block's angles to be fused"
+        )
+    return coefficients.numpy(), offset
+
+
+def _constant_real_matrix(gate: dict, check: dict) -> np.ndarray:
+    """The gate's matrix up to a global phase, shape (2**k, 2**k)."""
+    matrix, other = (g["gate"].tensor.detach().resolve_conj().numpy() for g in (gate, check))
+    size = 2 ** len(gate["index"])
+    matrix, other = matrix.reshape(size, size), other.reshape(size, size)
+    where = f"gate {gate['name']!r} on qubits {gate['index']}"
+    if np.abs(matrix - other).max() > TOLERANCE:
+        raise NotRealAmplitude(f"{where} must not depend on the angles to be fused")
+    largest = matrix.flat[np.abs(matrix).argmax()]
+    matrix = matrix * (abs(largest) / largest)
+    if np.abs(matrix.imag).max() > TOLERANCE:
+        raise NotRealAmplitude(f"{where} must have real entries to be fused")
+    if np.abs(matrix.real @ matrix.real.T - np.eye(size)).max() > TOLERANCE:
+        raise NotRealAmplitude(f"{where} must be unitary to be fused")
+    return matrix.real
+
+
+def _is_signed_permutation(matrix: np.ndarray) -> bool:
+    return bool(np.abs(np.abs(matrix) - np.abs(matrix).round()).max() < TOLERANCE)
+
+
+class _Steps:
+    """Collects gates greedily: a rotation joins the open step if its qubit is not yet permuted."""
+
+    def __init__(self, n_qubits: int, n_angles: int):
+        self.n_qubits, self.n_angles = n_qubits, n_angles
+        self.closed: list[tuple] = []
+        self._open()
+
+    def _open(self) -> None:
+        self.rotated = np.zeros(self.n_qubits, bool)
+        self.coefficients = np.zeros((self.n_qubits, self.n_angles))
+        self.offsets = np.zeros(self.n_qubits)
+        self.source = np.arange(2**self.n_qubits, dtype=np.int32)
+        self.sign = np.ones(2**self.n_qubits, np.int8)
+        self.permuted: set[int] = set()
+
+    def _close(self) -> None:
+        self.closed.append(
+            (self.rotated, self.source, self.sign, self.coefficients, self.offsets)
+        )
+
+    def rotate(self, qubit: int, coefficients: np.ndarray, offset: float) -> None:
+        if qubit in self.permuted:
+            self._close()
+            self._open()
+        self.rotated[qubit] = True
+        self.coefficients[qubit] += coefficients
+        self.offsets[qubit] += offset
+
+    def permute(self, matrix: np.ndarray, qubits: tuple[int, ...]) -> None:
+        """Follow the open step with new[i] = matrix[a, b] * old[i with its bits a set to b]."""
+        index = np.arange(2**self.n_qubits, dtype=np.int32)
+        shifts = [self.n_qubits - 1 - qubit for qubit in qubits]
+        row = np.zeros_like(index)
+        for shift in shifts:
+            row = 2 * row + (index >> shift & 1)
+        column = np.abs(matrix).argmax(axis=1).astype(np.int32)[row]
+        origin = index
+        for place, shift in enumerate(reversed(shifts)):
+            bit = np.int32(1 << shift)
+            origin = (origin & ~bit) | ((column >> place & 1) << shift)
+        sign = np.sign(matrix[row, column]).astype(np.int8)
+        self.source, self.sign = self.source[origin], sign * self.sign[origin]
+        self.permuted.update(qubits)
+
+    def finish(self) -> RealBlock:
+        self._close()
+        rotated, sources, signs, coefficients, offsets = map(
+            np.stack, zip(*self.closed, strict=True)
+        )
+        inverse_sources = np.argsort(sources, axis=1).astype(np.int32)
+        signed = bool((signs < 0).any())
+        return RealBlock(
+            self.n_qubits,
+            rotated,
+            sources,
+            inverse_sources,
+            signs if signed else None,
+            np.take_along_axis(signs, inverse_sources, axis=1) if signed else None,
+            coefficients,
+            offsets,
+        )
