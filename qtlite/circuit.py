@@ -26,9 +26,9 @@ def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
         angles: one row of phi, shape (N,), radians.
 
     Example:
-        >>> import tensorcircuit as tc, torch
+        >>> import numpy, tensorcircuit as tc
         >>> circuit = tc.Circuit(3)
-        >>> ry_linear_cnot(circuit, torch.zeros(3))
+        >>> ry_linear_cnot(circuit, numpy.zeros(3))
         >>> [gate["name"] for gate in circuit.to_qir()]
         ['ry', 'ry', 'ry', 'cnot', 'cnot']
     """
@@ -47,9 +47,9 @@ def ry_only(circuit: tc.Circuit, angles: Tensor) -> None:
         angles: shape (N,), radians.
 
     Example:
-        >>> import tensorcircuit as tc, torch
+        >>> import numpy, tensorcircuit as tc
         >>> circuit = tc.Circuit(2)
-        >>> ry_only(circuit, torch.zeros(2))
+        >>> ry_only(circuit, numpy.zeros(2))
         >>> [gate["name"] for gate in circuit.to_qir()]
         ['ry', 'ry']
     """
@@ -67,9 +67,9 @@ def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:
         angles: shape (6 N,), radians; three for each U3, then three for each CU3.
 
     Example:
-        >>> import tensorcircuit as tc, torch
+        >>> import numpy, tensorcircuit as tc
         >>> circuit = tc.Circuit(2)
-        >>> u3_ring_cu3(circuit, torch.zeros(12))
+        >>> u3_ring_cu3(circuit, numpy.zeros(12))
         >>> [gate["name"] for gate in circuit.to_qir()]
         ['u', 'u', 'cu', 'cu']
     """
