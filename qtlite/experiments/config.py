@@ -1,0 +1,162 @@
+"""What a run is: one frozen dataclass, and the paper's, the authors' and our recipes in its terms."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import isfinite
+from typing import Any
+
+from qtlite.experiments.data import DATASETS
+from qtlite.mapping import ACTIVATIONS, FEATURES
+from qtlite.normalisation import SCHEMES
+
+MODELS = ("qt", "classical")
+SCHEDULES = ("constant", "one_cycle", "plateau")
+BITS = {"zero_one": (0.0, 1.0), "minus_plus": (-1.0, 1.0)}
+
+
+def _option(default: Any, description: str, choices: tuple[str, ...] | None = None) -> Any:
+    """A field whose description is also the command line's help."""
+    return field(default=default, metadata={"help": description, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run's result on one machine; stored whole in its record.
+
+    The defaults are the ``qtlite`` recipe for 28 x 28 images; ``recipe_config`` gives the others.
+
+    Raises:
+        ValueError: if a value is unknown or out of range.
+    """
+
+    dataset: str = _option("digits", "images to classify", DATASETS)
+    model: str = _option("qt", "qt generates the weights, classical trains them", MODELS)
+    recipe: str = _option("qtlite", "named set of choices these values came from")
+    n_blocks: int = _option(16, "L, blocks of the circuit")
+    seed: int = _option(0, "of the start and of the order of images")
+
+    # the target network and its images
+    relu: bool = _option(True, "ReLU after each hidden layer of the CNN")
+    pixel_mean: float = _option(0.5, "subtracted from pixels in [0, 1]")
+    pixel_std: float = _option(0.5, "then divides them")
+
+    # the map from angles to weights
+    angle_range: float = _option(3.141592653589793, "angles start uniform in +-this, radians")
+    feature: str = _option("scaled", "what the mapping net sees of p", FEATURES)
+    bits: str = _option("minus_plus", "what stands for bits 0 and 1", tuple(BITS))
+    center_feature: bool = _option(False, "subtract the feature's mean over the M states")
+    hidden: tuple[int, ...] = _option((4, 20, 4), "widths of the mapping net's hidden layers")
+    activation: str = _option("all", "tanh after which hidden layers of the mapping net", ACTIVATIONS)
+    center_output: bool = _option(False, "subtract the generated numbers' mean")
+    normalisation: str = _option("row", "of generated weights", SCHEMES)
+
+    # optimisation: Adam on the cross-entropy
+    epochs: int = _option(20, "passes over the training images")
+    batch_size: int = _option(128, "images a step")
+    learning_rate: float = _option(1e-2, "Adam's; the peak of a one-cycle schedule")
+    schedule: str = _option("one_cycle", "of the learning rate", SCHEDULES)
+    weight_decay: float = _option(0.0, "Adam's L2 penalty")
+    adam_eps: float = _option(1e-8, "Adam's epsilon")
+
+    # which images
+    n_train: int | None = _option(None, "use the first n training images alone")
+    n_validation: int = _option(
+        0, "hold out the last n training images and report on them, not on the test images"
+    )
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value, choices = getattr(self, option.name), option.metadata["choices"]
+            if choices is not None and value not in choices:
+                raise ValueError(f"{option.name} must be one of {choices}, got {value!r}")
+        if self.recipe not in RECIPES:
+            raise ValueError(f"recipe must be one of {tuple(RECIPES)}, got {self.recipe!r}")
+        for name in ("n_blocks", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "adam_eps", "pixel_std"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if self.n_train is not None and self.n_train < 1:
+            raise ValueError(f"n_train must be at least 1, got {self.n_train}")
+        if self.n_validation < 0:
+            raise ValueError(f"n_validation must be at least 0, got {self.n_validation}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, tuples as lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            ValueError: if a key is no field of a config.
+        """
+        known = {option.name for option in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"config must have fields of TrainConfig only, got {unknown}")
+        values = dict(values)
+        if "hidden" in values:
+            values["hidden"] = tuple(values["hidden"])
+        return cls(**values)
+
+
+_LITERAL = {
+    "relu": False,
+    "pixel_mean": 0.0,
+    "pixel_std": 1.0,
+    "feature": "raw",
+    "bits": "zero_one",
+    "activation": "first",
+    "normalisation": "none",
+    "epochs": 50,
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+}
+
+_RELEASED = {
+    "relu": False,
+    "feature": "released",
+    "center_feature": True,
+    "activation": "none",
+    "center_output": True,
+    "normalisation": "none",
+    "epochs": 50,
+    "learning_rate": 1e-4,
+    "schedule": "plateau",
+    "weight_decay": 1e-5,
+    "adam_eps": 1e-6,
+}
+
+# literal: the paper's words. released: the authors' code's choices on the paper's circuit.
+# qtlite: ours, chosen on held-out training images.
+RECIPES: dict[str, dict[str, Any]] = {"qtlite": {}, "literal": _LITERAL, "released": _RELEASED}
+
+
+def recipe_config(recipe: str, dataset: str = "digits", **changes: Any) -> TrainConfig:
+    """Build a named recipe's config for a dataset, with changes on top.
+
+    Args:
+        recipe: "qtlite", "literal" or "released".
+        dataset: decides the mapping net's widths and the paper's budget.
+        changes: fields of ``TrainConfig``.
+
+    Raises:
+        ValueError: if the recipe or a value is unknown.
+
+    Example:
+        >>> recipe_config("literal", "cifar10", n_blocks=19).epochs
+        1000
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {tuple(RECIPES)}, got {recipe!r}")
+    values = {"dataset": dataset, "recipe": recipe, **RECIPES[recipe]}
+    if dataset == "cifar10":
+        values["hidden"] = (40, 200, 40)
+        values["batch_size"] = 1000
+        if recipe != "qtlite":
+            values["epochs"] = 1000
+    return replace(TrainConfig(), **{**values, **changes})

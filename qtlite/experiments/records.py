@@ -1,0 +1,108 @@
+"""One JSON file for each finished run: what was asked, what came out, on what it ran."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qtlite.experiments.config import TrainConfig
+
+PACKAGES = ("qtlite", "torch", "torchvision", "tensorcircuit-ng", "numpy", "numba")
+
+
+def record_id(config: TrainConfig) -> str:
+    """Name a run by what matters, and by a hash of the whole config.
+
+    Example:
+        >>> record_id(TrainConfig()).rpartition("-")[0]
+        'digits-qt-qtlite-L16-s0'
+    """
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+    blocks = f"-L{config.n_blocks}" if config.model == "qt" else ""
+    return f"{config.dataset}-{config.model}-{config.recipe}{blocks}-s{config.seed}-{digest}"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and the commit of the code that runs."""
+    return {
+        "versions": {"python": platform.python_version(), **_package_versions()},
+        "hardware": {
+            "processor": _processor_name(),
+            "n_cores": os.cpu_count(),
+            "n_threads": torch.get_num_threads(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "commit": _commit(),
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n")
+    unfinished.replace(path)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Read every record of a folder, in the order of their names.
+
+    Args:
+        folder: holds ``*.json`` files written by ``write_json``; may be missing.
+
+    Raises:
+        ValueError: if a file is no record; the message names it.
+    """
+    records = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = json.loads(path.read_text())
+            TrainConfig.from_dict(record["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"folder must hold run records only, got {path}: {error}") from error
+        records.append(record)
+    return records
+
+
+def _package_versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _processor_name() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the folder this file is in, with "+changes" where files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", "."],
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:  # no git on this machine
+        return None
+    if head.returncode != 0:
+        return None
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

@@ -1,0 +1,300 @@
+"""Train one configuration: build, loop, checkpoint, resume, evaluate, record."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from qtlite.experiments.config import BITS, TrainConfig
+from qtlite.experiments.data import Dataset, to_float
+from qtlite.experiments.records import environment, record_id
+from qtlite.experiments.targets import paper_cnn
+from qtlite.quantum_train import QuantumTrain
+
+CHECKPOINT = "checkpoint.pt"
+EVALUATION_BATCH = 1000  # images; larger ones leave the cache
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What training leaves: the trained model, its plain classical network, and the record."""
+
+    model: nn.Module
+    classical: nn.Module
+    record: dict[str, Any]
+
+
+def build_model(config: TrainConfig) -> nn.Module:
+    """Build the untrained model of a config: its start depends on the seed and nothing else.
+
+    Example:
+        >>> build_model(TrainConfig(n_blocks=16)).n_trainable
+        457
+    """
+    with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw their start from global state
+        torch.manual_seed(config.seed)
+        target = paper_cnn(config.dataset, relu=config.relu)
+    if config.model == "classical":
+        return target
+    return QuantumTrain(
+        target,
+        config.n_blocks,
+        angle_range=config.angle_range,
+        hidden=config.hidden,
+        activation=config.activation,
+        feature=config.feature,
+        bit_values=BITS[config.bits],
+        center_feature=config.center_feature,
+        center_output=config.center_output,
+        normalisation=config.normalisation,
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    folder: Path | None = None,
+    *,
+    device: str = "cpu",
+    progress: bool = True,
+) -> TrainedRun:
+    """Train a config to its end, going on from the folder's checkpoint if there is one.
+
+    A checkpoint is written after every epoch; the images' order depends on the seed and the epoch,
+    so that an interrupted run ends with the same weights, on the same machine bit for bit.
+
+    Args:
+        config: what to train.
+        dataset: the images of ``config.dataset``.
+        folder: where checkpoints go; none are written if left out.
+        device: "cpu" or "cuda".
+        progress: whether to show a bar with the time left.
+
+    Raises:
+        ValueError: if the dataset is another one, the checkpoint is of another config or damaged,
+            ``n_train`` exceeds the images, or the loss is not finite.
+
+    Example:
+        >>> from qtlite.experiments.data import load_dataset
+        >>> config = TrainConfig(n_train=256, epochs=1)
+        >>> train(config, load_dataset("digits"), progress=False).record["n_trainable"]
+        457
+    """
+    if dataset.name != config.dataset:
+        raise ValueError(f"dataset must be {config.dataset!r} as in config, got {dataset.name!r}")
+    if config.n_validation:
+        dataset = dataset.split_validation(config.n_validation)
+    images, labels = _first(dataset.train_images, dataset.train_labels, config.n_train)
+    images, labels = images.to(device), labels.to(device)
+    test_images, test_labels = dataset.test_images.to(device), dataset.test_labels.to(device)
+
+    model = build_model(config).to(device)
+    optimiser = torch.optim.Adam(
+        model.parameters(),
+        lr=config.learning_rate,
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    n_steps = -(-len(labels) // config.batch_size)
+    schedule = _schedule(config, optimiser, n_steps)
+    history: list[dict[str, float]] = []
+    checkpoint = None if folder is None else folder / CHECKPOINT
+    if checkpoint is not None and checkpoint.exists():
+        history = _load_checkpoint(checkpoint, config, model, optimiser, schedule)
+
+    bar = tqdm(
+        total=config.epochs * n_steps,
+        initial=len(history) * n_steps,
+        desc=record_id(config),
+        unit="step",
+        disable=not progress,
+    )
+    with bar:
+        for epoch in range(len(history), config.epochs):
+            start = time.perf_counter()
+            total_loss = 0.0
+            model.train()
+            for batch in _batches(config, epoch, len(labels)):
+                inputs = to_float(images[batch], config.pixel_mean, config.pixel_std)
+                loss = F.cross_entropy(model(inputs), labels[batch])
+                value = loss.item()
+                if not torch.isfinite(loss):
+                    raise ValueError(
+                        f"loss must be finite, got {value} in epoch {epoch + 1}: "
+                        f"lower learning_rate ({config.learning_rate})"
+                    )
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                if config.schedule == "one_cycle":
+                    schedule.step()
+                total_loss += value * len(batch)
+                bar.update()
+            train_loss = total_loss / len(labels)
+            if config.schedule == "plateau":
+                schedule.step(train_loss)
+            test_loss, test_accuracy = evaluate(classical(model), test_images, test_labels, config)
+            bar.set_postfix(loss=f"{train_loss:.3f}", accuracy=f"{test_accuracy:.4f}")
+            history.append(
+                {
+                    "epoch": epoch + 1,
+                    "train_loss": train_loss,
+                    "test_loss": test_loss,
+                    "test_accuracy": test_accuracy,
+                    "learning_rate": optimiser.param_groups[0]["lr"],
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+            if checkpoint is not None:
+                _save_checkpoint(checkpoint, config, model, optimiser, schedule, history)
+    plain = classical(model)
+    record = _record(config, model, plain, history, (images, labels), (test_images, test_labels))
+    return TrainedRun(model, plain, record)
+
+
+def classical(model: nn.Module) -> nn.Module:
+    """The plain network a trained model stands for: itself, unless its weights are generated."""
+    return model.to_classical() if isinstance(model, QuantumTrain) else model
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig
+) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy in [0, 1] over all images.
+
+    Args:
+        network: images to logits; left in evaluation mode.
+        images: uint8, shape (n, channels, height, width).
+        labels: shape (n,).
+        config: says how pixels are normalised.
+    """
+    network.eval()
+    loss, n_correct = 0.0, 0
+    for part, truth in zip(
+        images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
+    ):
+        logits = network(to_float(part, config.pixel_mean, config.pixel_std))
+        loss += F.cross_entropy(logits, truth, reduction="sum").item()
+        n_correct += int((logits.argmax(dim=1) == truth).sum())
+    return loss / len(labels), n_correct / len(labels)
+
+
+def _first(images: Tensor, labels: Tensor, n_train: int | None) -> tuple[Tensor, Tensor]:
+    if n_train is not None and n_train > len(labels):
+        raise ValueError(f"n_train must be at most {len(labels)}, got {n_train}")
+    return images[:n_train], labels[:n_train]
+
+
+def _batches(config: TrainConfig, epoch: int, n_images: int) -> Iterator[Tensor]:
+    """Indices of one epoch's batches: a shuffle of its own for each seed and epoch."""
+    generator = torch.Generator().manual_seed(1_000_003 * (config.seed + 1) + epoch)
+    yield from torch.randperm(n_images, generator=generator).split(config.batch_size)
+
+
+def _schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_steps: int) -> Any:
+    if config.schedule == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=config.epochs * n_steps
+        )
+    if config.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=5)
+    return None
+
+
+def _save_checkpoint(
+    path: Path,
+    config: TrainConfig,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: Any,
+    history: list[dict[str, float]],
+) -> None:
+    content = {
+        "config": config.to_dict(),
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict() if schedule is not None else {},
+        "history": history,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    torch.save(content, unfinished)
+    unfinished.replace(path)
+
+
+def _load_checkpoint(
+    path: Path,
+    config: TrainConfig,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: Any,
+) -> list[dict[str, float]]:
+    """Put everything back as it was after the last finished epoch; returns the history."""
+    try:
+        content = torch.load(path, weights_only=True)
+        found = content["config"]
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"checkpoint must be a file that training wrote, got {path} ({type(error).__name__}): "
+            "delete it to start again"
+        ) from error
+    wanted = config.to_dict()
+    if differing := sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)):
+        raise ValueError(
+            f"checkpoint must be of the config asked for, got {path} with another {differing}"
+        )
+    model.load_state_dict(content["model"])
+    optimiser.load_state_dict(content["optimiser"])
+    if schedule is not None:
+        schedule.load_state_dict(content["schedule"])
+    return content["history"]
+
+
+def _record(
+    config: TrainConfig,
+    model: nn.Module,
+    plain: nn.Module,
+    history: list[dict[str, float]],
+    train_set: tuple[Tensor, Tensor],
+    test_set: tuple[Tensor, Tensor],
+) -> dict[str, Any]:
+    train_loss, train_accuracy = evaluate(plain, *train_set, config)
+    test_loss, test_accuracy = evaluate(plain, *test_set, config)
+    n_weights = sum(parameter.numel() for parameter in plain.parameters())
+    is_qt = isinstance(model, QuantumTrain)
+    return {
+        "id": record_id(config),
+        "dataset": config.dataset,
+        "model": config.model,
+        "recipe": config.recipe,
+        "n_blocks": config.n_blocks if is_qt else None,
+        "n_qubits": model.n_qubits if is_qt else None,
+        "n_trainable": sum(parameter.numel() for parameter in model.parameters()),
+        "n_weights": n_weights,
+        "seed": config.seed,
+        "evaluated_on": "validation" if config.n_validation else "test",
+        "n_train": len(train_set[1]),
+        "n_test": len(test_set[1]),
+        "test_accuracy": test_accuracy,
+        "test_loss": test_loss,
+        "train_accuracy": train_accuracy,
+        "train_loss": train_loss,
+        "wall_seconds": sum(epoch["seconds"] for epoch in history),
+        "history": history,
+        "config": config.to_dict(),
+        **environment(),
+    }
