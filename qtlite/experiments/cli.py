@@ -1,0 +1,168 @@
+"""The command line: ``qtlite train`` and ``qtlite tables``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.data import DATA_VARIABLE, DATASETS
+
+TRAIN_EXAMPLES = """\
+examples:
+  qtlite train                              digits, under a minute, no download
+  qtlite train --dataset mnist --download   60,000 images, QT-16: 457 parameters
+  qtlite train --dataset mnist --blocks 121 --seed 1 --records book/records
+  qtlite train --recipe literal             the paper's words (see the book)
+  qtlite train --model classical            the same network, trained as usual
+
+A run that was interrupted goes on where it stopped: give the same command again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, OSError) as error:
+        print(f"qtlite: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("qtlite: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qtlite",
+        description="Quantum-Train: a quantum circuit with a few hundred angles writes the weights "
+        "of an ordinary network (Liu et al. 2024, arXiv 2405.11304).",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train one model, write its record and its plain classical network",
+        description="Train one model. What is left out comes from the recipe.",
+        epilog=TRAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.set_defaults(command=_train)
+    train.add_argument(
+        "--data", metavar="FOLDER", help=f"where the images are; ${DATA_VARIABLE} if left out"
+    )
+    train.add_argument("--download", action="store_true", help="fetch the images if missing")
+    train.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="checkpoints and trained networks go here (default: runs)",
+    )
+    train.add_argument(
+        "--records",
+        type=Path,
+        metavar="FOLDER",
+        help="the record goes here (default: beside the network)",
+    )
+    train.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    train.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    choices = train.add_argument_group("choices (fields of TrainConfig)")
+    for option in fields(TrainConfig):
+        _add_choice(choices, option)
+
+    tables = commands.add_parser(
+        "tables",
+        help="write Tables I-III from the records",
+        description="Write the paper's tables with our numbers beside, from the records alone.",
+    )
+    tables.set_defaults(command=_tables)
+    tables.add_argument("--records", type=Path, default=Path("book/records"), metavar="FOLDER")
+    tables.add_argument("--to", type=Path, default=Path("book/tables"), metavar="FOLDER")
+    return parser
+
+
+def _add_choice(group: Any, option: Any) -> None:
+    names = [f"--{option.name.replace('_', '-')}"]
+    if option.name == "n_blocks":
+        names.insert(0, "--blocks")
+    default = option.default
+    keywords: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS}
+    if option.name == "recipe":
+        keywords["choices"] = tuple(RECIPES)
+    elif option.metadata["choices"]:
+        keywords["choices"] = option.metadata["choices"]
+    elif isinstance(default, bool):
+        keywords["action"] = argparse.BooleanOptionalAction
+    elif isinstance(default, tuple):
+        keywords.update(type=int, nargs="+", metavar="WIDTH")
+    else:
+        keywords.update(type=int if default is None else type(default), metavar="X")
+    text = option.metadata["help"]
+    group.add_argument(*names, help=f"{text} ({option.name} {default})", **keywords)
+
+
+def _train(options: argparse.Namespace) -> int:
+    import torch  # here and below: --help answers at once
+
+    from qtlite.experiments.data import load_dataset
+    from qtlite.experiments.records import record_id, write_json
+    from qtlite.experiments.training import train
+    from qtlite.export import save_safetensors
+
+    given = {
+        option.name: getattr(options, option.name)
+        for option in fields(TrainConfig)
+        if hasattr(options, option.name)
+    }
+    if "hidden" in given:
+        given["hidden"] = tuple(given["hidden"])
+    config = recipe_config(given.pop("recipe", "qtlite"), given.pop("dataset", "digits"), **given)
+    if options.threads is not None:
+        if options.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {options.threads}")
+        torch.set_num_threads(options.threads)
+
+    name = record_id(config)
+    folder = options.runs / name
+    record_path = (options.records or folder) / (f"{name}.json" if options.records else "record.json")
+    if record_path.exists():
+        print(f"already done: {record_path}")
+        return 0
+    dataset = load_dataset(config.dataset, options.data, download=options.download)
+    run = train(config, dataset, folder, device=options.device, progress=not options.quiet)
+    record = run.record
+    network_path = save_safetensors(
+        run.classical, folder / "classical.safetensors", {"record": name}, overwrite=True
+    )
+    write_json(record_path, record)
+    generated = f", which generate {record['n_weights']:,} weights" if record["n_blocks"] else ""
+    print(
+        f"trained parameters  {record['n_trainable']:,}{generated}\n"
+        f"{record['evaluated_on'] + ' accuracy':<19} {100 * record['test_accuracy']:.2f} % of "
+        f"{record['n_test']:,} images of {config.dataset}\n"
+        f"training time       {record['wall_seconds']:.0f} s\n"
+        f"record              {record_path}\n"
+        f"classical network   {network_path}"
+    )
+    return 0
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from qtlite.experiments.records import read_records
+    from qtlite.experiments.tables import write_tables
+
+    records = read_records(options.records)
+    for path in write_tables(records, options.to):
+        print(path)
+        print(path.read_text().partition("\n")[2])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

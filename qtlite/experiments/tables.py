@@ -1,0 +1,116 @@
+"""Tables I-III from the records: the paper's number beside ours, row by row."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qtlite.experiments.config import RECIPES
+from qtlite.experiments.paper import TABLE_NAMES, TABLES, PaperRow
+
+Record = Mapping[str, Any]
+
+
+def select(records: Iterable[Record], **values: object) -> list[Record]:
+    """Records of whole runs on the test images whose fields have these values.
+
+    A run on part of the training images, or evaluated on held-out ones, never enters a table.
+
+    Example:
+        >>> select([{"evaluated_on": "validation", "config": {"n_train": None}}])
+        []
+    """
+    return [
+        record
+        for record in records
+        if record["evaluated_on"] == "test"
+        and record["config"]["n_train"] is None
+        and all(record[name] == value for name, value in values.items())
+    ]
+
+
+def accuracy_percent(records: Iterable[Record]) -> tuple[float, float | None, int]:
+    """Mean and sample standard deviation of the test accuracy in percent, and the number of seeds.
+
+    Raises:
+        ValueError: if there is no record, or two of one seed (they would count twice).
+
+    Example:
+        >>> accuracy_percent([{"seed": 0, "test_accuracy": 0.96}, {"seed": 1, "test_accuracy": 0.98}])
+        (97.0, 1.4142135623730951, 2)
+    """
+    by_seed: dict[int, float] = {}
+    for record in records:
+        if record["seed"] in by_seed:
+            raise ValueError(f"records must be of different seeds, got seed {record['seed']} twice")
+        by_seed[record["seed"]] = 100 * record["test_accuracy"]
+    if not by_seed:
+        raise ValueError("records must not be empty, got none")
+    values = list(by_seed.values())
+    return (
+        statistics.fmean(values),
+        statistics.stdev(values) if len(values) > 1 else None,
+        len(values),
+    )
+
+
+def format_accuracy(records: list[Record]) -> str:
+    """Mean ± sd (n seeds) in percent, or a dash where nothing is recorded yet.
+
+    Example:
+        >>> format_accuracy([])
+        '–'
+    """
+    if not records:
+        return "–"
+    mean, deviation, n_seeds = accuracy_percent(records)
+    if deviation is None:
+        return f"{mean:.2f} (1 seed)"
+    return f"{mean:.2f} ± {deviation:.2f} ({n_seeds} seeds)"
+
+
+def table(dataset: str, records: Iterable[Record]) -> str:
+    """One of the paper's tables with our columns beside its own, as Markdown.
+
+    Args:
+        dataset: "mnist", "fashion_mnist" or "cifar10".
+        records: any; those of other datasets are left out.
+
+    Raises:
+        ValueError: if the dataset has no table.
+    """
+    if dataset not in TABLES:
+        raise ValueError(f"dataset must be one of {tuple(TABLES)}, got {dataset!r}")
+    found = select(records, dataset=dataset)
+    head = ["model", "trainable parameters", "paper", *RECIPES]
+    lines = [_line(head), _line(["---", "--:", "--:", *("--:" for _ in RECIPES)])]
+    lines += [_line(_row(row, found)) for row in TABLES[dataset]]
+    return "\n".join(lines) + "\n"
+
+
+def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
+    """Write every table to ``<folder>/<dataset>.md``; the same records give the same bytes."""
+    records = list(records)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for dataset, name in TABLE_NAMES.items():
+        path = folder / f"{dataset}.md"
+        note = f"<!-- {name}, written by `qtlite tables` from the records: do not edit -->\n"
+        path.write_text(note + table(dataset, records))
+        paths.append(path)
+    return paths
+
+
+def _row(row: PaperRow, records: list[Record]) -> list[str]:
+    name = "classical CNN" if row.model == "classical" else f"QT-{row.n_blocks}"
+    ours = [
+        format_accuracy(select(records, model=row.model, n_blocks=row.n_blocks, recipe=recipe))
+        for recipe in RECIPES
+    ]
+    return [name, f"{row.n_trainable:,}", f"{row.test_accuracy:.2f}", *ours]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
