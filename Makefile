@@ -1,0 +1,59 @@
+# make book    execute every chapter and build the book: _build/html/index.html
+# make test    the tests
+# make train   train on digits, about a minute
+# make bench   the speed comparisons
+# make lint    style
+# make clean   remove what was built (kept: .venv, runs/, .data/)
+#
+# Python >= 3.11 and make are all that has to be there: each target first installs what
+# requirements.lock names into .venv, once.
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	if $$name -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; \
+	then echo $$name; break; fi; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# PyTorch's own index has the builds without CUDA. Asked for these two packages alone and only
+# once, it costs a second where it cannot be reached; pip then takes what else it knows of.
+TORCH := $$(grep -E '^torch(vision)?==' requirements.lock)
+TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
+
+.DEFAULT_GOAL := help
+.PHONY: help book test train bench lint clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+book: .venv/installed
+	$(BIN)/python book/build.py
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+train: .venv/installed
+	$(BIN)/qtlite train
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.simulators
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+clean:
+	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find qtlite tests benchmarks book -name __pycache__ -prune -exec rm -rf {} +
+
+# --no-deps: the lock names every package, and a torchvision built for CUDA (the only Linux one
+# where PyTorch's index cannot be reached) would pull in CUDA's gigabytes. A torch built for CUDA
+# does not import without them, so only then are they fetched. `pip check` shows that none is missing.
+.venv/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "PYTHON must be Python 3.11 or newer, got none on PATH"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --no-deps $(TORCH_INDEX) $(TORCH)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet --no-deps --requirement requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) check
+	@touch $@
