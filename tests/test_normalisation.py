@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from qtlite.normalisation import normalise_weights, weight_scales
+
+
+def test_row_standardisation_of_every_output_channel():
+    conv = nn.Conv2d(6, 4, 3, groups=2)
+    names = ["weight", "bias"]
+    scales = weight_scales(conv, names)
+    weights = {"weight": 3 + 5 * torch.randn(4, 3, 3, 3), "bias": torch.ones(4)}
+    normal = normalise_weights(weights, scales, "row")
+    rows = normal["weight"].flatten(1)
+    fan_in = 27
+    assert torch.allclose(rows.mean(dim=1), torch.zeros(4), atol=1e-6)
+    assert torch.allclose(rows.std(dim=1, correction=0), torch.full((4,), fan_in**-0.5), atol=1e-6)
+    assert normal["bias"].tolist() == pytest.approx([0.5 * fan_in**-0.5] * 4)
+
+
+def test_tensor_scheme_scales_alone_and_none_leaves_all():
+    layer = nn.Linear(16, 2)
+    scales = weight_scales(layer, ["weight"])
+    weights = {"weight": torch.randn(2, 16)}
+    assert torch.equal(normalise_weights(weights, scales, "tensor")["weight"], weights["weight"] / 4)
+    assert normalise_weights(weights, scales, "none")["weight"] is weights["weight"]
+
+
+def test_gain_of_a_normalisation_layer_stays_around_one():
+    norm = nn.BatchNorm1d(25)
+    scales = weight_scales(norm, ["weight", "bias"])
+    weights = {"weight": torch.ones(25), "bias": torch.ones(25)}
+    normal = normalise_weights(weights, scales, "row")
+    assert normal["weight"].tolist() == pytest.approx([1.1] * 25)
+    assert normal["bias"].tolist() == pytest.approx([0.1] * 25)
+
+
+def test_rows_of_one_weight_are_not_standardised_away():
+    scales = weight_scales(nn.Linear(1, 3), ["weight"])
+    weights = {"weight": torch.tensor([[1.0], [2.0], [3.0]])}
+    assert normalise_weights(weights, scales, "row")["weight"].unique().numel() == 3
+
+
+def test_constant_rows_give_finite_gradients():
+    weights = torch.ones(2, 9, requires_grad=True)
+    scales = weight_scales(nn.Linear(9, 2), ["weight"])
+    normalise_weights({"weight": weights}, scales)["weight"][:, 0].sum().backward()
+    assert weights.grad.isfinite().all()
+
+
+def test_unknown_scheme():
+    with pytest.raises(ValueError, match="scheme must be one of .*, got 'column'"):
+        normalise_weights({}, {}, "column")

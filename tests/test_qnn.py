@@ -1,0 +1,155 @@
+"""The same probabilities and gradients from four independent places."""
+
+import numpy as np
+import pennylane as qml
+import pytest
+import torch
+
+from qtlite.circuit import ry_linear_cnot, u3_ring_cu3
+from qtlite.qnn import QNN
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def dense_probabilities(angles):
+    """Explicit 2^N x 2^N matrices, Kronecker products and nothing else."""
+    n_blocks, n_qubits = angles.shape
+    state = np.zeros(2**n_qubits)
+    state[0] = 1
+    cnot_chain = np.eye(2**n_qubits)
+    for qubit in range(n_qubits - 1):
+        one = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+        left, right = np.eye(2**qubit), np.eye(2 ** (n_qubits - qubit - 2))
+        cnot_chain = np.kron(np.kron(left, one), right) @ cnot_chain
+    for block in angles:
+        layer = np.eye(1)
+        for angle in block:
+            c, s = np.cos(angle / 2), np.sin(angle / 2)
+            layer = np.kron(layer, [[c, -s], [s, c]])
+        state = cnot_chain @ layer @ state
+    return state**2
+
+
+def pennylane_probabilities(angles):
+    n_blocks, n_qubits = angles.shape
+    device = qml.device("default.qubit", wires=n_qubits)
+
+    @qml.qnode(device, interface="torch", diff_method="backprop")
+    def circuit(angles):
+        for block in angles:
+            for qubit in range(n_qubits):
+                qml.RY(block[qubit], wires=qubit)
+            for qubit in range(n_qubits - 1):
+                qml.CNOT(wires=[qubit, qubit + 1])
+        return qml.probs(wires=range(n_qubits))
+
+    return circuit(angles)
+
+
+def make(n_qubits, n_blocks, dtype, seed, **options):
+    generator = torch.Generator().manual_seed(seed)
+    return QNN(n_qubits, n_blocks, generator=generator, **options).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_qubits", "n_blocks"), [(1, 3), (2, 1), (3, 4), (5, 2), (8, 3), (10, 5)])
+def test_fused_tensorcircuit_pennylane_and_dense_agree(n_qubits, n_blocks, dtype):
+    seed = 100 * n_qubits + n_blocks
+    fused = make(n_qubits, n_blocks, dtype, seed, simulator="fused")
+    other = make(n_qubits, n_blocks, dtype, seed, simulator="tensorcircuit")
+    weights = torch.randn(2**n_qubits, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    results = {}
+    for name, qnn in (("fused", fused), ("tensorcircuit", other)):
+        probabilities = qnn()
+        (weights * probabilities).sum().backward()
+        assert probabilities.dtype == dtype
+        results[name] = probabilities.detach(), qnn.angles.grad
+    angles = fused.angles.detach().double().requires_grad_()
+    probabilities = pennylane_probabilities(angles)
+    (weights.double() * probabilities).sum().backward()
+    results["pennylane"] = probabilities.detach(), angles.grad
+    dense = torch.from_numpy(dense_probabilities(angles.detach().numpy()))
+
+    for name, (probabilities, gradient) in results.items():
+        assert (probabilities.double() - dense).abs().max() < TOLERANCE[dtype], name
+        difference = gradient.double() - results["pennylane"][1]
+        assert difference.abs().max() < TOLERANCE[dtype], name
+
+
+def test_complex_block_runs_on_tensorcircuit_and_says_why():
+    qnn = QNN(3, 2, block=u3_ring_cu3, angles_per_block=18)
+    assert qnn.simulator == "tensorcircuit"
+    assert "'u' on qubits (0,) must not depend on the angles" in qnn.simulator_reason
+    assert qnn.angles.shape == (2, 18)
+    assert qnn().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_complex_block_matches_pennylane():
+    qnn = make(3, 2, torch.float64, 0, block=u3_ring_cu3, angles_per_block=18)
+
+    @qml.qnode(qml.device("default.qubit", wires=3), interface="torch")
+    def circuit(angles):
+        for block in angles.reshape(2, 2, 3, 3):
+            for qubit in range(3):
+                qml.U3(*block[0, qubit], wires=qubit)
+            for qubit in range(3):
+                qml.ctrl(qml.U3, control=qubit)(*block[1, qubit], wires=(qubit + 1) % 3)
+        return qml.probs(wires=range(3))
+
+    assert torch.allclose(qnn(), circuit(qnn.angles), atol=1e-10)
+
+
+def test_auto_takes_the_fused_simulator_for_the_paper_and_says_so():
+    qnn = QNN(4, 2)
+    assert (qnn.simulator, qnn.simulator_reason) == ("fused", "every gate of the block is real")
+    assert "simulator=fused" in repr(qnn)
+
+
+def test_gradients_against_finite_differences():
+    qnn = make(4, 3, torch.float64, 1)
+
+    def probabilities(angles):
+        return torch.func.functional_call(qnn, {"angles": angles}, ())
+
+    assert torch.autograd.gradcheck(probabilities, qnn.angles.detach().clone().requires_grad_())
+
+
+def test_start_depends_on_the_generator_alone_and_stays_in_range():
+    first, second = (QNN(3, 50, angle_range=0.2, generator=g(7)) for g in [generator] * 2)
+    assert torch.equal(first.angles, second.angles)
+    assert 0.15 < first.angles.abs().max() <= 0.2
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_qubits": 0, "n_blocks": 1}, "n_qubits must be at least 1, got 0"),
+        ({"n_qubits": 2, "n_blocks": 0}, "n_blocks must be at least 1, got 0"),
+        ({"n_qubits": 2, "n_blocks": 1, "angles_per_block": 0}, "angles_per_block must be at least"),
+        (
+            {"n_qubits": 2, "n_blocks": 1, "simulator": "fast"},
+            r"simulator must be one of \('auto', 'fused', 'tensorcircuit'\), got 'fast'",
+        ),
+        (
+            {
+                "n_qubits": 2,
+                "n_blocks": 1,
+                "block": u3_ring_cu3,
+                "angles_per_block": 12,
+                "simulator": "fused",
+            },
+            "must not depend on the angles to be fused",
+        ),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        QNN(**arguments)
+
+
+def test_equal_blocks_are_read_once():
+    assert QNN(5, 1, block=ry_linear_cnot).real_block is QNN(5, 9).real_block
