@@ -52,8 +52,8 @@ clean:
 	@test -n "$(PYTHON)" || { echo "PYTHON must be Python 3.11 or newer, got none on PATH"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet --no-deps $(TORCH_INDEX) $(TORCH)
-	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) install --quiet $(TORCH)
 	$(PIP) install --quiet --no-deps --requirement requirements.lock
+	$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) install --quiet torch
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	$(PIP) check
 	@touch $@
