@@ -141,8 +141,8 @@ class MappingNet(nn.Sequential):
             raise ValueError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
         layers: list[nn.Module] = []
         for place, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
-            layer = nn.Linear(n_in, n_out)
-            for parameter in layer.parameters():  # PyTorch's own start, from our generator
+            layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+            for parameter in layer.parameters():  # PyTorch's own start, but from our generator
                 nn.init.uniform_(parameter, -(n_in**-0.5), n_in**-0.5, generator=generator)
             layers.append(layer)
             is_hidden = place < len(hidden)

@@ -106,9 +106,7 @@ def test_gradients_reach_the_weights_as_in_an_ordinary_network(target_and_input)
     reference(x).square().sum().backward()
     loss = call_with_weights(without_weights(target, weights), weights, x).square().sum()
     gradients = torch.autograd.grad(loss, list(weights.values()))
-    for (name, parameter), gradient in zip(
-        reference.named_parameters(), gradients, strict=True
-    ):
+    for (name, parameter), gradient in zip(reference.named_parameters(), gradients, strict=True):
         assert torch.allclose(parameter.grad, gradient, atol=1e-5), name
 
 

@@ -22,7 +22,9 @@ def test_tensor_scheme_scales_alone_and_none_leaves_all():
     layer = nn.Linear(16, 2)
     scales = weight_scales(layer, ["weight"])
     weights = {"weight": torch.randn(2, 16)}
-    assert torch.equal(normalise_weights(weights, scales, "tensor")["weight"], weights["weight"] / 4)
+    assert torch.equal(
+        normalise_weights(weights, scales, "tensor")["weight"], weights["weight"] / 4
+    )
     assert normalise_weights(weights, scales, "none")["weight"] is weights["weight"]
 
 

@@ -52,7 +52,9 @@ def make(n_qubits, n_blocks, dtype, seed, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("n_qubits", "n_blocks"), [(1, 3), (2, 1), (3, 4), (5, 2), (8, 3), (10, 5)])
+@pytest.mark.parametrize(
+    ("n_qubits", "n_blocks"), [(1, 3), (2, 1), (3, 4), (5, 2), (8, 3), (10, 5)]
+)
 def test_fused_tensorcircuit_pennylane_and_dense_agree(n_qubits, n_blocks, dtype):
     seed = 100 * n_qubits + n_blocks
     fused = make(n_qubits, n_blocks, dtype, seed, simulator="fused")
@@ -129,7 +131,10 @@ def generator(seed):
     [
         ({"n_qubits": 0, "n_blocks": 1}, "n_qubits must be at least 1, got 0"),
         ({"n_qubits": 2, "n_blocks": 0}, "n_blocks must be at least 1, got 0"),
-        ({"n_qubits": 2, "n_blocks": 1, "angles_per_block": 0}, "angles_per_block must be at least"),
+        (
+            {"n_qubits": 2, "n_blocks": 1, "angles_per_block": 0},
+            "angles_per_block must be at least",
+        ),
         (
             {"n_qubits": 2, "n_blocks": 1, "simulator": "fast"},
             r"simulator must be one of \('auto', 'fused', 'tensorcircuit'\), got 'fast'",

@@ -168,5 +168,3 @@ def test_bad_options(options, message):
 def test_bad_number_of_blocks():
     with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
         QuantumTrain(nn.Linear(3, 3), 0)
-
-

@@ -3,7 +3,12 @@ import torch
 
 from qtlite.experiments.targets import paper_cnn
 
-SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "digits": (1, 28, 28), "cifar10": (3, 32, 32)}
+SHAPES = {
+    "mnist": (1, 28, 28),
+    "fashion_mnist": (1, 28, 28),
+    "digits": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+}
 
 
 @pytest.mark.parametrize("relu", [True, False])

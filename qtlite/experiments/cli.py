@@ -130,7 +130,9 @@ def _train(options: argparse.Namespace) -> int:
 
     name = record_id(config)
     folder = options.runs / name
-    record_path = (options.records or folder) / (f"{name}.json" if options.records else "record.json")
+    record_path = (options.records or folder) / (
+        f"{name}.json" if options.records else "record.json"
+    )
     if record_path.exists():
         print(f"already done: {record_path}")
         return 0

@@ -47,7 +47,9 @@ class TrainConfig:
     bits: str = _option("minus_plus", "what stands for bits 0 and 1", tuple(BITS))
     center_feature: bool = _option(False, "subtract the feature's mean over the M states")
     hidden: tuple[int, ...] = _option((4, 20, 4), "widths of the mapping net's hidden layers")
-    activation: str = _option("all", "tanh after which hidden layers of the mapping net", ACTIVATIONS)
+    activation: str = _option(
+        "all", "tanh after which hidden layers of the mapping net", ACTIVATIONS
+    )
     center_output: bool = _option(False, "subtract the generated numbers' mean")
     normalisation: str = _option("row", "of generated weights", SCHEMES)
 

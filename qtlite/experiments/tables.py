@@ -7,28 +7,42 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qtlite.experiments.config import RECIPES
+from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
 from qtlite.experiments.paper import TABLE_NAMES, TABLES, PaperRow
 
 Record = Mapping[str, Any]
 
 
 def select(records: Iterable[Record], **values: object) -> list[Record]:
-    """Records of whole runs on the test images whose fields have these values.
+    """Records that follow their recipe to the letter and whose fields have these values.
 
-    A run on part of the training images, or evaluated on held-out ones, never enters a table.
-
-    Example:
-        >>> select([{"evaluated_on": "validation", "config": {"n_train": None}}])
-        []
+    A run that departs from its recipe (an ablation, part of the images, a validation run) carries
+    the recipe's name but is not the recipe: it never enters a table.
     """
     return [
         record
         for record in records
-        if record["evaluated_on"] == "test"
-        and record["config"]["n_train"] is None
-        and all(record[name] == value for name, value in values.items())
+        if follows_recipe(record) and all(record[name] == value for name, value in values.items())
     ]
+
+
+def follows_recipe(record: Record) -> bool:
+    """Whether a record's config is its recipe's own, for its dataset, model, blocks and seed.
+
+    Example:
+        >>> config = recipe_config("literal", "mnist", epochs=1)
+        >>> follows_recipe({"config": config.to_dict()})
+        False
+    """
+    config = TrainConfig.from_dict(record["config"])
+    own = recipe_config(
+        config.recipe,
+        config.dataset,
+        model=config.model,
+        n_blocks=config.n_blocks,
+        seed=config.seed,
+    )
+    return config == own
 
 
 def accuracy_percent(records: Iterable[Record]) -> tuple[float, float | None, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,13 +246,22 @@ def _load_checkpoint(
     try:
         content = torch.load(path, weights_only=True)
         found = content["config"]
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        LookupError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ValueError(
             f"checkpoint must be a file that training wrote, got {path} ({type(error).__name__}): "
             "delete it to start again"
         ) from error
     wanted = config.to_dict()
-    if differing := sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)):
+    if differing := sorted(
+        k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)
+    ):
         raise ValueError(
             f"checkpoint must be of the config asked for, got {path} with another {differing}"
         )

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+import torch
+
+from qtlite.experiments.cli import main
+from qtlite.experiments.targets import paper_cnn
+from qtlite.export import load_safetensors
+
+QUICK = ["train", "--quiet", "--n-train", "128", "--epochs", "1", "--blocks", "2"]
+
+
+def test_train_writes_record_and_network_and_says_where(tmp_path, capsys):
+    runs, records = tmp_path / "runs", tmp_path / "records"
+    assert main([*QUICK, "--runs", str(runs), "--records", str(records)]) == 0
+    printed = capsys.readouterr().out
+    (record_path,) = records.glob("*.json")
+    record = json.loads(record_path.read_text())
+    (network_path,) = runs.glob("*/classical.safetensors")
+    assert "275, which generate 6,690 weights" in printed
+    assert f"{100 * record['test_accuracy']:.2f} % of 297 images" in printed
+    assert str(record_path) in printed
+    assert str(network_path) in printed
+    assert load_safetensors(paper_cnn("digits"), network_path) == {"record": record["id"]}
+
+
+def test_same_command_again_does_nothing(tmp_path, capsys):
+    assert main([*QUICK, "--runs", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main([*QUICK, "--runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("already done")
+
+
+def test_every_choice_reaches_the_config(tmp_path):
+    changed = ["--no-relu", "--hidden", "3", "5", "--recipe", "literal", "--learning-rate", "0.1"]
+    main([*QUICK, *changed, "--threads", str(torch.get_num_threads()), "--runs", str(tmp_path)])
+    (record,) = (json.loads(p.read_text()) for p in tmp_path.glob("*/record.json"))
+    assert record["config"]["hidden"] == [3, 5]
+    assert (record["config"]["feature"], record["config"]["learning_rate"]) == ("raw", 0.1)
+
+
+def test_tables_are_written_from_records(tmp_path, capsys):
+    assert main(["tables", "--records", str(tmp_path), "--to", str(tmp_path / "to")]) == 0
+    assert {p.stem for p in (tmp_path / "to").iterdir()} == {"mnist", "fashion_mnist", "cifar10"}
+    assert "| QT-16 | 457 | 81.08 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning-rate", "-1"], "learning_rate must be positive and finite, got -1.0"),
+        (["--threads", "0"], "threads must be at least 1, got 0"),
+        (["--dataset", "mnist", "--data", "no/such"], "mnist"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(tmp_path, capsys, arguments, message):
+    assert main([*QUICK, *arguments, "--runs", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("qtlite: ")
+    assert message in error
+
+
+@pytest.mark.parametrize("arguments", [[], ["train", "--dataset", "svhn"], ["fly"]])
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "usage: qtlite" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    assert "qtlite train --dataset mnist" in text
+    assert "L, blocks of the circuit" in text

@@ -1,0 +1,71 @@
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "digits"])
+def test_every_recipe_goes_through_json_unchanged(recipe, dataset):
+    config = recipe_config(recipe, dataset)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_literal_is_what_section_iii_says():
+    mnist = recipe_config("literal", "mnist")
+    assert (mnist.learning_rate, mnist.batch_size, mnist.epochs) == (1e-4, 128, 50)
+    assert (mnist.feature, mnist.bits, mnist.activation) == ("raw", "zero_one", "first")
+    assert mnist.hidden == (4, 20, 4)
+    cifar = recipe_config("literal", "cifar10")
+    assert (cifar.learning_rate, cifar.batch_size, cifar.epochs) == (1e-4, 1000, 1000)
+    assert cifar.hidden == (40, 200, 40)
+
+
+def test_released_is_what_the_notebooks_do():
+    config = recipe_config("released", "mnist")
+    assert (config.feature, config.bits, config.activation) == ("released", "minus_plus", "none")
+    assert config.center_feature
+    assert config.center_output
+    assert (config.weight_decay, config.adam_eps, config.schedule) == (1e-5, 1e-6, "plateau")
+    assert not config.relu
+
+
+def test_changes_win_over_the_recipe():
+    assert recipe_config("literal", "mnist", epochs=3, relu=True).epochs == 3
+
+
+def test_every_field_explains_itself():
+    assert all(option.metadata["help"] for option in fields(TrainConfig))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("dataset", "svhn", "dataset must be one of .*, got 'svhn'"),
+        ("model", "cnn", "model must be one of .*, got 'cnn'"),
+        ("recipe", "mine", "recipe must be one of .*, got 'mine'"),
+        ("schedule", "cosine", "schedule must be one of .*, got 'cosine'"),
+        ("feature", "log", "feature must be one of .*, got 'log'"),
+        ("bits", "gray", "bits must be one of .*, got 'gray'"),
+        ("n_blocks", 0, "n_blocks must be at least 1, got 0"),
+        ("epochs", 0, "epochs must be at least 1, got 0"),
+        ("batch_size", -1, "batch_size must be at least 1, got -1"),
+        ("learning_rate", 0.0, "learning_rate must be positive and finite, got 0.0"),
+        ("learning_rate", float("nan"), "learning_rate must be positive and finite, got nan"),
+        ("pixel_std", 0.0, "pixel_std must be positive and finite, got 0.0"),
+        ("n_train", 0, "n_train must be at least 1, got 0"),
+        ("n_validation", -5, "n_validation must be at least 0, got -5"),
+    ],
+)
+def test_bad_values(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TrainConfig(), **{name: value})
+
+
+def test_unknown_recipe_and_field():
+    with pytest.raises(ValueError, match="recipe must be one of .*, got 'best'"):
+        recipe_config("best")
+    with pytest.raises(ValueError, match=r"fields of TrainConfig only, got \['speed'\]"):
+        TrainConfig.from_dict({"speed": 1})

@@ -1,0 +1,49 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.records import environment, read_records, record_id, write_json
+
+
+def test_id_changes_with_any_field():
+    assert record_id(TrainConfig()) == record_id(TrainConfig())
+    assert record_id(TrainConfig()) != record_id(replace(TrainConfig(), adam_eps=1e-7))
+
+
+def test_environment_names_versions_hardware_and_commit():
+    found = environment()
+    assert found["versions"]["torch"]
+    assert found["versions"]["tensorcircuit-ng"]
+    assert found["hardware"]["processor"]
+    assert found["hardware"]["n_threads"] >= 1
+    assert found["commit"] is None or len(found["commit"].removesuffix("+changes")) == 40
+
+
+def test_written_file_is_whole_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "new" / "record.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 2}
+    assert [p.name for p in path.parent.iterdir()] == ["record.json"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "record.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"config": {"speed": 1}}'])
+def test_folder_with_something_else_in_it(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ValueError, match=r"folder must hold run records only, got .*x.json"):
+        read_records(tmp_path)
+
+
+def test_missing_folder_has_no_records(tmp_path):
+    assert read_records(tmp_path / "none") == []

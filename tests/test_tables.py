@@ -1,0 +1,60 @@
+import pytest
+
+from qtlite.experiments.config import recipe_config
+from qtlite.experiments.tables import table, write_tables
+
+
+def record(accuracy, **changes):
+    config = recipe_config("qtlite", "mnist", **changes)
+    return {
+        "dataset": "mnist",
+        "model": config.model,
+        "recipe": config.recipe,
+        "n_blocks": config.n_blocks if config.model == "qt" else None,
+        "seed": config.seed,
+        "evaluated_on": "validation" if config.n_validation else "test",
+        "test_accuracy": accuracy,
+        "config": config.to_dict(),
+    }
+
+
+def line(text, name):
+    return next(row for row in text.splitlines() if row.startswith(f"| {name} "))
+
+
+def test_mean_deviation_and_number_of_seeds_stand_in_the_row():
+    text = table("mnist", [record(0.96, seed=0), record(0.97, seed=1), record(0.98, seed=2)])
+    assert line(text, "QT-16") == "| QT-16 | 457 | 81.08 | 97.00 ± 1.00 (3 seeds) | – | – |"
+    assert line(text, "QT-31") == "| QT-31 | 652 | 84.69 | – | – | – |"
+
+
+def test_one_seed_says_so():
+    assert "| 98.00 (1 seed) |" in line(table("mnist", [record(0.98, n_blocks=121)]), "QT-121")
+
+
+def test_classical_row():
+    text = table("mnist", [record(0.99, model="classical")])
+    assert (
+        line(text, "classical CNN") == "| classical CNN | 6,690 | 98.45 | 99.00 (1 seed) | – | – |"
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_validation": 5000}, {"n_train": 1000}, {"learning_rate": 0.5}, {"activation": "none"}],
+)
+def test_runs_that_depart_from_the_recipe_stay_out(changes):
+    assert table("mnist", [record(0.5, **changes)]) == table("mnist", [])
+
+
+def test_other_dataset_is_refused():
+    with pytest.raises(ValueError, match="dataset must be one of .*, got 'digits'"):
+        table("digits", [])
+
+
+def test_same_records_same_bytes(tmp_path):
+    records = [record(0.96, seed=1), record(0.97, seed=0)]
+    write_tables(records, tmp_path / "a")
+    write_tables(reversed(records), tmp_path / "b")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()

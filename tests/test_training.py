@@ -1,0 +1,193 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.data import load_dataset
+from qtlite.experiments.training import CHECKPOINT, build_model, evaluate, train
+
+QUICK = TrainConfig(n_train=256, epochs=3, n_blocks=4, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def same_weights(first, second):
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("model", ["qt", "classical"])
+def test_same_seed_same_weights_and_another_seed_others(digits, model):
+    config = replace(QUICK, model=model)
+    first, again = (train(config, digits, progress=False) for _ in range(2))
+    other = train(replace(config, seed=1), digits, progress=False)
+    assert same_weights(first.model, again.model)
+    assert not same_weights(first.model, other.model)
+    assert first.record["test_accuracy"] == again.record["test_accuracy"]
+
+
+def test_training_leaves_the_global_random_state_alone(digits):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    train(replace(QUICK, epochs=1), digits, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("recipe", ["qtlite", "literal", "released"])
+def test_resumed_run_equals_the_uninterrupted_one(digits, tmp_path, monkeypatch, recipe):
+    config = recipe_config(recipe, n_train=256, epochs=4, n_blocks=4, batch_size=64)
+    whole = train(config, digits, progress=False)
+
+    from qtlite.experiments import training
+
+    save, saved = training._save_checkpoint, []
+
+    def stop_after_two(*arguments):
+        save(*arguments)
+        saved.append(arguments)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_save_checkpoint", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, digits, tmp_path, progress=False)
+    monkeypatch.undo()
+    resumed = train(config, digits, tmp_path, progress=False)
+    assert same_weights(whole.model, resumed.model)
+    assert [e["epoch"] for e in resumed.record["history"]] == [1, 2, 3, 4]
+    for ours, theirs in zip(resumed.record["history"], whole.record["history"], strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_killed_process_resumes_to_the_same_network_bit_for_bit(tmp_path):
+    options = ["--n-train", "512", "--epochs", "30", "--blocks", "4", "--batch-size", "64"]
+    command = [sys.executable, "-m", "qtlite.experiments.cli", "train", "--quiet", "--threads", "1"]
+
+    def start(folder):
+        return subprocess.Popen([*command, *options, "--runs", str(folder)], stdout=subprocess.PIPE)
+
+    whole = start(tmp_path / "whole")
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob(f"*/{CHECKPOINT}")):
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        assert killed.poll() is None, "training ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    (checkpoint,) = (tmp_path / "killed").glob(f"*/{CHECKPOINT}")
+    n_done = len(torch.load(checkpoint, weights_only=True)["history"])
+    assert 1 <= n_done < 30
+    assert start(tmp_path / "killed").communicate()
+    whole.communicate()
+    networks = [
+        next((tmp_path / name).glob("*/classical.safetensors")).read_bytes()
+        for name in ("whole", "killed")
+    ]
+    assert networks[0] == networks[1]
+
+
+def test_record_says_what_the_run_was(digits):
+    run = train(QUICK, digits, progress=False)
+    record = json.loads(json.dumps(run.record))
+    loss, accuracy = evaluate(run.classical, digits.test_images, digits.test_labels, QUICK)
+    assert record["test_accuracy"] == accuracy == record["history"][-1]["test_accuracy"]
+    assert record["test_loss"] == pytest.approx(loss)
+    assert (record["dataset"], record["model"], record["recipe"]) == ("digits", "qt", "qtlite")
+    assert (record["n_blocks"], record["n_qubits"], record["seed"]) == (4, 13, 0)
+    assert (record["n_trainable"], record["n_weights"]) == (249 + 13 * 4, 6690)
+    assert (record["n_train"], record["n_test"], record["evaluated_on"]) == (256, 297, "test")
+    assert TrainConfig.from_dict(record["config"]) == QUICK
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["hardware"]["n_threads"] == 1
+    assert record["wall_seconds"] > 0
+    assert len(record["history"]) == 3
+
+
+def test_validation_images_are_the_last_training_images(digits):
+    config = replace(QUICK, n_train=None, n_validation=300, epochs=1)
+    run = train(config, digits, progress=False)
+    held_out = digits.train_images[-300:], digits.train_labels[-300:]
+    assert run.record["evaluated_on"] == "validation"
+    assert (run.record["n_train"], run.record["n_test"]) == (1200, 300)
+    assert run.record["test_accuracy"] == evaluate(run.classical, *held_out, config)[1]
+
+
+def test_evaluation_over_batches_is_the_mean_over_images(digits):
+    model = build_model(replace(QUICK, model="classical")).eval()
+    images, labels = digits.train_images[:1200], digits.train_labels[:1200]
+    loss, accuracy = evaluate(model, images, labels, QUICK)
+    logits = model((images.float() / 255 - 0.5) / 0.5)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == labels).double().mean().item()
+
+
+def test_it_learns(digits):
+    config = TrainConfig(epochs=12, n_blocks=8, batch_size=64, learning_rate=2e-2)
+    assert train(config, digits, progress=False).record["test_accuracy"] > 0.7
+
+
+def test_dataset_must_be_the_configs(digits):
+    with pytest.raises(ValueError, match="dataset must be 'mnist' as in config, got 'digits'"):
+        train(TrainConfig(dataset="mnist"), digits)
+
+
+def test_too_many_images_asked_for(digits):
+    with pytest.raises(ValueError, match="n_train must be at most 1500, got 1501"):
+        train(replace(QUICK, n_train=1501), digits)
+
+
+def test_loss_that_is_not_finite_stops_the_run(digits, tmp_path):
+    config = replace(QUICK, model="classical", learning_rate=1e30)
+    with pytest.raises(ValueError, match="loss must be finite, got (nan|inf) in epoch .* lower"):
+        train(config, digits, tmp_path, progress=False)
+
+
+def test_checkpoint_of_another_config_is_refused(digits, tmp_path):
+    train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"checkpoint must be of the config .* another \['seed'\]"):
+        train(replace(QUICK, epochs=1, seed=9), digits, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other"])
+def test_damaged_checkpoint_is_refused(digits, tmp_path, damage):
+    path = tmp_path / CHECKPOINT
+    train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+    whole = path.read_bytes()
+    if damage == "other":
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
+    with pytest.raises(ValueError, match="checkpoint must be a file that training wrote, got .*"):
+        train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+
+
+def test_checkpoint_with_code_in_it_is_refused_unrun(digits, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    torch.save({"config": Attack()}, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match="checkpoint must be a file that training wrote"):
+        train(QUICK, digits, tmp_path, progress=False)
+    assert not (tmp_path / "ran").exists()
