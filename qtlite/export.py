@@ -35,9 +35,9 @@ def save_safetensors(
         >>> import tempfile
         >>> layer, again = nn.Linear(3, 2), nn.Linear(3, 2)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save_safetensors(layer, Path(folder) / "layer.safetensors", {"made by": "me"})
+        ...     path = save_safetensors(layer, Path(folder) / "layer.safetensors", {"by": "me"})
         ...     load_safetensors(again, path)
-        {'made by': 'me'}
+        {'by': 'me'}
         >>> torch.equal(layer.weight, again.weight)
         True
     """

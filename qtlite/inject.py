@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 
 
-def weight_shapes(
-    module: nn.Module, names: Iterable[str] | None = None
-) -> dict[str, torch.Size]:
+def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict[str, torch.Size]:
     """List the weights that make up theta (Eq. 1), in the order of ``named_parameters``.
 
-    A tied weight is listed once, under its first name. Buffers (BatchNorm statistics) are no weights.
+    A tied weight is listed once, under its first name. Buffers (BatchNorm statistics) are none.
 
     Args:
         module: the target network.
@@ -36,7 +34,9 @@ def weight_shapes(
     if names is not None:
         names = list(names)
         if unknown := [name for name in names if name not in shapes]:
-            raise ValueError(f"names must be parameters of the target {list(shapes)}, got {unknown}")
+            raise ValueError(
+                f"names must be parameters of the target {list(shapes)}, got {unknown}"
+            )
         shapes = {name: shape for name, shape in shapes.items() if name in names}
     if not shapes:
         raise ValueError(
@@ -128,7 +128,7 @@ def call_with_weights(
 def with_weights(
     template: nn.Module, module: nn.Module, weights: Mapping[str, Tensor]
 ) -> nn.Module:
-    """Make an ordinary network: ``template``'s structure with all values of ``module`` and ``weights``.
+    """Make an ordinary network: ``template`` with all values of ``module`` and ``weights``.
 
     Args:
         template: the target network as it was given, parameters and all; left as it is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +141,7 @@ class MappingNet(nn.Sequential):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
         layers: list[nn.Module] = []
-        for place, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for place, (n_in, n_out) in enumerate(pairwise(widths)):
             layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
             for parameter in layer.parameters():  # PyTorch's own start, but from our generator
                 nn.init.uniform_(parameter, -(n_in**-0.5), n_in**-0.5, generator=generator)

@@ -23,7 +23,7 @@ class QNN(nn.Module):
     Args:
         n_qubits: N >= 1.
         n_blocks: L >= 1, how often the block is repeated.
-        block: appends one block to a TensorCircuit circuit; the paper's Ry + linear CNOT if left out.
+        block: appends one block to a TensorCircuit circuit; the paper's if left out.
         angles_per_block: K; N if left out.
         simulator: "fused" runs real-amplitude circuits fast; "tensorcircuit" runs any; "auto" takes
             the fused one where it can. ``simulator`` and ``simulator_reason`` say what was taken.

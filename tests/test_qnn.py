@@ -13,7 +13,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 def dense_probabilities(angles):
     """Explicit 2^N x 2^N matrices, Kronecker products and nothing else."""
-    n_blocks, n_qubits = angles.shape
+    n_qubits = angles.shape[1]
     state = np.zeros(2**n_qubits)
     state[0] = 1
     cnot_chain = np.eye(2**n_qubits)
@@ -31,7 +31,7 @@ def dense_probabilities(angles):
 
 
 def pennylane_probabilities(angles):
-    n_blocks, n_qubits = angles.shape
+    n_qubits = angles.shape[1]
     device = qml.device("default.qubit", wires=n_qubits)
 
     @qml.qnode(device, interface="torch", diff_method="backprop")

@@ -18,7 +18,7 @@ def test_images_to_ten_logits(dataset, relu):
 
 
 def test_without_relu_the_network_is_homogeneous():
-    """Max-pooling alone: scaling the images by a positive number scales the logits (less biases)."""
+    """Max-pooling alone, no biases: three times the image gives three times the logits."""
     network = paper_cnn("mnist", relu=False).double()
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 
@@ -42,7 +44,7 @@ def paper_cnn(dataset: str, *, relu: bool = True) -> nn.Sequential:
         layers += [nn.Conv2d(n_in, n_out, 5, padding=padding), nn.MaxPool2d(2)]
         layers += [nn.ReLU()] if relu else []  # after the pooling: the same, on a quarter
     layers.append(nn.Flatten())
-    for n_in, n_out in zip(widths, widths[1:], strict=False):
+    for n_in, n_out in pairwise(widths):
         layers.append(nn.Linear(n_in, n_out))
         layers += [nn.ReLU()] if relu and n_out != widths[-1] else []
     return nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""TensorCircuit's own simulation: any gate, differentiated by PyTorch, far slower than the fused one."""
+"""TensorCircuit's own simulation: any gate, differentiated by PyTorch, far slower than fused."""
 
 from __future__ import annotations
 
