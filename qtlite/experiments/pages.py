@@ -1,0 +1,61 @@
+"""What a chapter shows besides figures: sentences with computed values, and how it ran."""
+
+from __future__ import annotations
+
+import time
+from importlib import metadata
+
+import torch
+
+SHOWN = ("qtlite", "torch", "tensorcircuit-ng", "numpy", "matplotlib")
+
+_start = time.perf_counter()
+
+
+def say(markdown: str) -> None:
+    """Show Markdown in the page: prose whose numbers are computed and so cannot go stale.
+
+    Outside a notebook the text is printed as it is.
+
+    Example:
+        >>> say(f"A block has **{6 + 7}** angles.")
+        A block has **13** angles.
+    """
+    try:
+        get_ipython()  # there in every notebook
+    except NameError:
+        print(markdown)
+        return
+    from IPython.display import Markdown, display
+
+    display(Markdown(markdown))
+
+
+def foot() -> None:
+    """Say with which versions, in what time and with how much memory this page ran.
+
+    Time counts from the import of this module, so import it in a page's first cell.
+
+    Example:
+        >>> foot()  # doctest: +ELLIPSIS
+        *This page ran in ...*
+    """
+    versions = []
+    for package in SHOWN:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    seconds, threads = time.perf_counter() - _start, torch.get_num_threads()
+    say(
+        f"*This page ran in {seconds:.0f} s on {threads} thread{'s' if threads > 1 else ''}"
+        f"{_peak_memory()}, with {', '.join(versions)}.*"
+    )
+
+
+def _peak_memory() -> str:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return ""
+    return f" in {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB of memory"

@@ -1,0 +1,573 @@
+"""The book's figures: one style, one meaning for each colour, vector output.
+
+Blue is the circuit, vermilion the mapping net, green the ordinary network (Okabe and Ito's colours,
+told apart with every kind of colour vision; curves differ in dash as well). Figures stand on white
+paper on purpose: the same file is legible on a light page, on a dark one, and in print. Every
+function returns a ``matplotlib.figure.Figure`` and leaves pyplot alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+
+from qtlite.circuit import gate_columns
+
+if TYPE_CHECKING:
+    import tensorcircuit as tc
+
+INK, GREY, PALE = "#1d232b", "#5f6b76", "#d9dfe5"
+CIRCUIT, MAPPING, NETWORK = "#0072b2", "#d55e00", "#009e73"
+CURVES = (CIRCUIT, MAPPING, NETWORK, "#cc79a7", "#e69f00", INK)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+SIGNED = "PuOr_r"  # negative purple, positive orange; safe for colour-blind readers
+
+STYLE: dict[str, Any] = {
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "axes.prop_cycle": cycler(color=CURVES) + cycler(linestyle=DASHES),
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",  # the same letters on every machine
+    "svg.hashsalt": "qtlite",  # the same file at every build
+}
+
+
+def use_house_style() -> None:
+    """Set matplotlib to the book's style; in a notebook, also show figures as vectors (SVG).
+
+    Example:
+        >>> use_house_style()
+        >>> matplotlib.rcParams["axes.spines.top"]
+        False
+    """
+    matplotlib.rcParams.update(STYLE)
+    try:
+        shell = get_ipython()  # there in every notebook
+    except NameError:
+        return
+    if hasattr(shell, "kernel"):
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg", bbox_inches="tight", metadata={"Date": None})
+
+
+def lines(
+    x: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str,
+    log_y: bool = False,
+    markers: bool = False,
+) -> Figure:
+    """Draw curves over a common axis.
+
+    Args:
+        x: shape (n,).
+        curves: label to values, each of shape (n,); one curve alone gets no legend.
+        x_label, y_label: with units.
+        log_y: whether the vertical axis is logarithmic.
+        markers: whether to mark each point.
+
+    Example:
+        >>> figure = lines([0, 1], {"a": [1, 2]}, x_label="time / s", y_label="height / m")
+        >>> figure.axes[0].get_xlabel()
+        'time / s'
+    """
+    figure, (axes,) = _figure(6.2, 3.1)
+    for label, values in curves.items():
+        axes.plot(_array(x), _array(values), label=label, marker="o" if markers else None, ms=4)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    if log_y:
+        axes.set_yscale("log")
+    if len(curves) > 1:
+        axes.legend()
+    return figure
+
+
+def circuit_diagram(circuit: tc.Circuit) -> Figure:
+    """Draw a circuit, qubit 0 on top, from TensorCircuit's own list of gates (no qiskit).
+
+    Args:
+        circuit: any ``tensorcircuit.Circuit``; boxes show the gate and its angles in radians.
+
+    Example:
+        >>> from qtlite.circuit import build_circuit
+        >>> figure = circuit_diagram(build_circuit(2, np.zeros((1, 2))))
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['$q_{0}$', '$q_{1}$', 'Ry\\n0.00', 'Ry\\n0.00']
+    """
+    columns = gate_columns(circuit)
+    n_qubits = circuit.circuit_param["nqubits"]
+    widths = [
+        max(_box_width(symbol) for _, symbols in column for symbol in symbols) + 0.35
+        for column in columns
+    ]
+    total = sum(widths) + 0.4
+    figure, (axes,) = _figure(min(7.4, 0.62 * total + 0.6), 0.62 * n_qubits + 0.2)
+    _drawing_area(axes, (-0.8, total), (-n_qubits + 0.45, 0.55))
+    for qubit in range(n_qubits):
+        axes.plot([-0.1, total], [-qubit, -qubit], color=GREY, lw=1, ls="-", zorder=1)
+        axes.text(-0.25, -qubit, f"$q_{{{qubit}}}$", ha="right", va="center")
+    left = 0.2
+    for column, width in zip(columns, widths, strict=True):
+        for qubits, symbols in column:
+            centre = left + width / 2
+            if len(qubits) > 1:
+                ends = [-min(qubits), -max(qubits)]
+                axes.plot([centre, centre], ends, color=CIRCUIT, lw=1.4, ls="-", zorder=2)
+            for qubit, symbol in zip(qubits, symbols, strict=True):
+                _draw_symbol(axes, symbol, centre, -qubit)
+        left += width
+    return figure
+
+
+def probability_bars(
+    probabilities: Mapping[str, Sequence[float]] | Sequence[float], *, labels: bool = True
+) -> Figure:
+    """Draw p_i of every basis state as bars; several circuits stand side by side.
+
+    Args:
+        probabilities: shape (2**N,), or label to such; dimensionless.
+        labels: whether to write each state's bits (qubit 0 first) rather than its number.
+
+    Example:
+        >>> figure = probability_bars([0.5, 0.0, 0.0, 0.5])
+        >>> [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+        ['00', '01', '10', '11']
+    """
+    groups = probabilities if isinstance(probabilities, Mapping) else {"": probabilities}
+    groups = {label: _array(values) for label, values in groups.items()}
+    n_states = len(next(iter(groups.values())))
+    n_qubits = n_states.bit_length() - 1
+    figure, (axes,) = _figure(6.2, 2.9)
+    width = 0.8 / len(groups)
+    hatches = (None, "///", "...", "xxx")
+    for place, (label, values) in enumerate(groups.items()):
+        shift = (place - (len(groups) - 1) / 2) * width
+        axes.bar(
+            np.arange(n_states) + shift,
+            values,
+            width,
+            label=label,
+            color=CURVES[place],
+            hatch=hatches[place % 4],
+            edgecolor="white",
+            lw=0.4,
+        )
+    axes.set(ylabel="probability $p_i$", xlim=(-0.7, n_states - 0.3))
+    axes.grid(axis="x", visible=False)
+    if labels:
+        axes.set_xticks(range(n_states), [f"{i:0{n_qubits}b}" for i in range(n_states)])
+        axes.tick_params(axis="x", rotation=90 if n_qubits > 3 else 0, length=0)
+    axes.set_xlabel("basis state $i$ (qubit 0 first)" if labels else "basis state $i$")
+    if len(groups) > 1:
+        axes.legend()
+    return figure
+
+
+def distribution(
+    samples: Mapping[str, Sequence[float]], *, x_label: str, n_bins: int = 60, log_y: bool = False
+) -> Figure:
+    """Draw histograms of several samples over the same bins, each of area 1.
+
+    Args:
+        samples: label to values of any shape.
+        x_label: with unit.
+        n_bins: bins over the common range.
+        log_y: whether the vertical axis is logarithmic.
+
+    Example:
+        >>> figure = distribution({"a": [0.0, 1.0]}, x_label="weight", n_bins=2)
+        >>> figure.axes[0].get_ylabel()
+        'density'
+    """
+    values = {label: _array(sample).ravel() for label, sample in samples.items()}
+    everything = np.concatenate(list(values.values()))
+    bins = np.linspace(everything.min(), everything.max(), n_bins + 1)
+    figure, (axes,) = _figure(6.2, 3.0)
+    for place, (label, sample) in enumerate(values.items()):
+        style = {"color": CURVES[place], "ls": DASHES[place], "lw": 1.8}
+        axes.hist(
+            sample, bins, density=True, histtype="stepfilled", alpha=0.15, color=CURVES[place]
+        )
+        axes.hist(sample, bins, density=True, histtype="step", label=label, **style)
+    axes.set(xlabel=x_label, ylabel="density")
+    if log_y:
+        axes.set_yscale("log")
+    if len(values) > 1:
+        axes.legend()
+    return figure
+
+
+def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Draw training loss and test accuracy of several runs, epoch by epoch.
+
+    The dotted lines are what guessing gives: ln 10 nats, and one image in ten.
+
+    Args:
+        histories: label to a record's ``history``.
+
+    Example:
+        >>> epochs = [{"epoch": 1, "train_loss": 2.0, "test_accuracy": 0.3}]
+        >>> [axes.get_ylabel() for axes in loss_curves({"a run": epochs}).axes]
+        ['training loss / nat', 'test accuracy']
+    """
+    figure, (left, right) = _figure(7.0, 3.1, n_axes=2)
+    for label, history in histories.items():
+        epochs = [epoch["epoch"] for epoch in history]
+        left.plot(epochs, [epoch["train_loss"] for epoch in history], label=label)
+        right.plot(epochs, [epoch["test_accuracy"] for epoch in history])
+    guessing = {"color": GREY, "lw": 1, "ls": ":"}
+    left.axhline(math.log(10), **guessing)
+    right.axhline(0.1, **guessing)
+    left.set(xlabel="epoch", ylabel="training loss / nat", yscale="log")
+    right.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1))
+    figure.legend(loc="outside lower center", ncols=min(3, len(histories)))
+    return figure
+
+
+def heatmaps(matrices: Mapping[str, Sequence[Sequence[float]]], *, bar_label: str) -> Figure:
+    """Draw matrices side by side in one signed colour scale, white at 0.
+
+    Args:
+        matrices: title to values, shape (rows, columns).
+        bar_label: what the colour stands for, with unit.
+
+    Example:
+        >>> len(heatmaps({"one": [[0.0, 1.0]]}, bar_label="weight").axes)  # with the colour bar
+        2
+    """
+    values = {title: _array(matrix) for title, matrix in matrices.items()}
+    limit = max(float(np.abs(matrix).max()) for matrix in values.values())
+    figure, all_axes = _figure(7.0, 2.6, n_axes=len(values))
+    for axes, (title, matrix) in zip(all_axes, values.items(), strict=True):
+        mesh = axes.pcolormesh(matrix, cmap=SIGNED, vmin=-limit, vmax=limit)
+        axes.set(title=title, aspect="equal", xticks=[], yticks=[])
+        axes.invert_yaxis()
+        axes.spines[:].set_visible(False)
+    figure.colorbar(mesh, ax=list(all_axes), label=bar_label, shrink=0.8)
+    return figure
+
+
+def image_row(images: Sequence[Any], titles: Sequence[str]) -> Figure:
+    """Draw grey images beside each other, each under its title.
+
+    Args:
+        images: shape (n, 1, height, width) or (n, height, width).
+        titles: n of them.
+
+    Example:
+        >>> figure = image_row(np.zeros((2, 1, 4, 4)), ["a", "b"])
+        >>> [axes.get_title() for axes in figure.axes]
+        ['a', 'b']
+    """
+    figure, all_axes = _figure(7.0, 7.0 / len(images) + 0.35, n_axes=len(images))
+    for axes, image, title in zip(all_axes, images, titles, strict=True):
+        axes.imshow(_array(image).squeeze(), cmap="gray_r", interpolation="nearest")
+        axes.set_title(title)
+        axes.set_axis_off()
+    return figure
+
+
+def pipeline(
+    *, n_qubits: int = 13, n_blocks: int = 16, n_mapping: int = 249, n_weights: int = 6690
+) -> Figure:
+    """Draw the whole idea: the circuit writes the weights, the loss corrects the circuit.
+
+    Args:
+        n_qubits, n_blocks: N and L, for the captions.
+        n_mapping: parameters of the mapping net.
+        n_weights: M.
+
+    Example:
+        >>> texts = [text.get_text() for text in pipeline().axes[0].texts]
+        >>> "6,690 weights $\\\\theta$" in texts
+        True
+    """
+    figure, (axes,) = _figure(7.4, 5.0)
+    _drawing_area(axes, (0, 74), (2.5, 51))
+    _panel(axes, (1, 28, 69, 18.5), "#eaf3fa", "only while training, then thrown away", CIRCUIT)
+    _panel(axes, (1, 3, 48.5, 18.5), "#e6f5f0", "what remains: an ordinary network", NETWORK)
+
+    _caption(axes, 12.5, f"circuit: {n_qubits} qubits", f"{n_qubits * n_blocks:,} angles $\\phi$")
+    _mini_circuit(axes, (4, 33.2), n_blocks)
+    _caption(axes, 35, "measurement", f"{2**n_qubits:,} probabilities $p$")
+    _mini_bars(axes, (28.5, 33.2))
+    _caption(axes, 58, "mapping net", f"{n_mapping:,} parameters $\\gamma$")
+    _mini_net(axes, (51, 33.2))
+
+    _caption(axes, 11.5, "generated", f"{n_weights:,} weights $\\theta$", bottom=True)
+    _mini_kernels(axes, (5, 8.4))
+    _caption(axes, 36, "target network", "image in, ten scores out", bottom=True)
+    _mini_network(axes, (25, 8.4))
+    _caption(axes, 60.5, "loss", "cross-entropy / nat", bottom=True)
+    _mini_loss(axes, (55, 8.4))
+
+    for start, end in (
+        ((22.5, 36.7), (27, 36.7)),
+        ((44.5, 36.7), (49.5, 36.7)),
+        ((19, 11.6), (23.5, 11.6)),
+        ((48, 11.6), (53.5, 11.6)),
+    ):
+        _arrow(axes, [start, end])
+    _arrow(axes, [(58, 32), (58, 24.8), (11.5, 24.8), (11.5, 20.7)])
+    gradient = {"color": GREY, "ls": (0, (4, 2))}
+    _arrow(axes, [(67.8, 11.6), (72.2, 11.6), (72.2, 48.2), (12.5, 48.2), (12.5, 45.4)], **gradient)
+    _arrow(axes, [(58, 48.2), (58, 45.4)], **gradient)
+    axes.text(
+        35,
+        49,
+        "gradients: one backward pass through everything",
+        color=GREY,
+        ha="center",
+        va="bottom",
+        fontsize=9.5,
+    )
+    return figure
+
+
+def _figure(width: float, height: float, *, n_axes: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure in the house style outside pyplot, so that a notebook shows it once."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots(1, n_axes, squeeze=False)[0]
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)
+
+
+def _drawing_area(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+    axes.set(xlim=x, ylim=y, aspect="equal")
+    axes.set_axis_off()
+
+
+def _box_width(symbol: str) -> float:
+    """Of a symbol in ``circuit_diagram``, in wire distances."""
+    name, _, angles = symbol.partition("(")
+    return max(0.5, 0.19 * max(len(name), len(angles) - 1))
+
+
+def _draw_symbol(axes: Axes, symbol: str, x: float, y: float) -> None:
+    if symbol == "●":
+        axes.add_patch(Circle((x, y), 0.11, color=CIRCUIT, zorder=3))
+    elif symbol == "⊕":
+        axes.add_patch(Circle((x, y), 0.21, facecolor="white", edgecolor=CIRCUIT, lw=1.4, zorder=3))
+        axes.plot([x - 0.21, x + 0.21], [y, y], color=CIRCUIT, lw=1.4, ls="-", zorder=4)
+        axes.plot([x, x], [y - 0.21, y + 0.21], color=CIRCUIT, lw=1.4, ls="-", zorder=4)
+    elif symbol == "×":
+        axes.plot([x], [y], marker="x", color=CIRCUIT, ms=8, mew=1.8, zorder=4)
+    else:
+        name, _, angles = symbol.partition("(")
+        width = _box_width(symbol)
+        axes.add_patch(
+            FancyBboxPatch(
+                (x - width / 2, y - 0.3),
+                width,
+                0.6,
+                facecolor="#eaf3fa",
+                boxstyle="round,pad=0,rounding_size=0.08",
+                edgecolor=CIRCUIT,
+                lw=1.2,
+                zorder=3,
+            )
+        )
+        label = f"{name}\n{angles[:-1]}" if angles else name
+        axes.text(x, y, label, ha="center", va="center", fontsize=8, linespacing=1.0, zorder=5)
+
+
+def _panel(axes: Axes, box: tuple[float, ...], colour: str, text: str, ink: str) -> None:
+    x, y, width, height = box
+    shape = FancyBboxPatch(
+        (x, y),
+        width,
+        height,
+        facecolor=colour,
+        edgecolor="none",
+        boxstyle="round,pad=0,rounding_size=1.5",
+        zorder=0,
+    )
+    axes.add_patch(shape)
+    axes.text(
+        x + width / 2,
+        y + 0.9,
+        text,
+        color=ink,
+        ha="center",
+        va="bottom",
+        fontsize=9.5,
+        fontweight="bold",
+    )
+
+
+def _caption(axes: Axes, x: float, name: str, count: str, *, bottom: bool = False) -> None:
+    y = 17.1 if bottom else 42.1
+    axes.text(x, y + 1.9, name, ha="center", va="center", fontsize=10.5, fontweight="bold")
+    axes.text(x, y - 0.3, count, ha="center", va="center", fontsize=9.5)
+
+
+def _arrow(axes: Axes, points: list[tuple[float, float]], color: str = INK, ls: Any = "-") -> None:
+    """A line through the points, with a head at the last."""
+    x, y = zip(*points[:-1], strict=True)
+    if len(x) > 1:
+        axes.plot(x, y, color=color, ls=ls, lw=1.5, zorder=1, solid_joinstyle="round")
+    axes.add_patch(
+        FancyArrowPatch(
+            points[-2],
+            points[-1],
+            arrowstyle="-|>",
+            mutation_scale=11,
+            color=color,
+            shrinkA=0,
+            shrinkB=0,
+            lw=1.5,
+            linestyle=ls,
+            zorder=1,
+        )
+    )
+
+
+def _mini_circuit(axes: Axes, corner: tuple[float, float], n_blocks: int) -> None:
+    x, y = corner
+    for wire in range(4):
+        height = y + 6.6 - 2.2 * wire
+        axes.plot([x, x + 17], [height, height], color=GREY, lw=1, ls="-", zorder=1)
+        axes.add_patch(
+            Rectangle(
+                (x + 1.5, height - 0.8),
+                2.6,
+                1.6,
+                facecolor="white",
+                edgecolor=CIRCUIT,
+                lw=1.2,
+                zorder=3,
+            )
+        )
+    for wire in range(3):
+        height, at = y + 6.6 - 2.2 * wire, x + 6.4 + 2.4 * wire
+        axes.plot([at, at], [height, height - 2.2], color=CIRCUIT, lw=1.2, ls="-", zorder=2)
+        axes.add_patch(Circle((at, height), 0.35, color=CIRCUIT, zorder=3))
+        axes.add_patch(
+            Circle((at, height - 2.2), 0.62, facecolor="white", edgecolor=CIRCUIT, lw=1.2, zorder=3)
+        )
+        axes.plot([at, at], [height - 2.8, height - 1.6], color=CIRCUIT, lw=1.2, ls="-", zorder=4)
+        axes.plot([at - 0.6, at + 0.6], [height - 2.2] * 2, color=CIRCUIT, lw=1.2, ls="-", zorder=4)
+    axes.text(
+        x + 14.6,
+        y + 5.5,
+        f"×{n_blocks}",
+        ha="center",
+        va="center",
+        fontsize=9.5,
+        zorder=5,
+        color=CIRCUIT,
+        bbox={"facecolor": "#eaf3fa", "edgecolor": "none", "pad": 1},
+    )
+
+
+def _mini_bars(axes: Axes, corner: tuple[float, float]) -> None:
+    heights = np.random.default_rng(4).gamma(0.6, size=16)
+    heights = 7 * heights / heights.max() + 0.12
+    for place, height in enumerate(heights):
+        axes.add_patch(Rectangle((corner[0] + 0.85 * place, corner[1]), 0.6, height, color=CIRCUIT))
+
+
+def _mini_net(axes: Axes, corner: tuple[float, float]) -> None:
+    layers = [(corner[0] + 4.6 * place, n) for place, n in enumerate((5, 3, 5, 1))]
+    nodes = [[(x, corner[1] + 3.5 + 1.65 * (k - (n - 1) / 2)) for k in range(n)] for x, n in layers]
+    for here, there in pairwise(nodes):
+        for a in here:
+            for b in there:
+                axes.plot(
+                    *zip(a, b, strict=True), color=MAPPING, lw=0.5, ls="-", alpha=0.6, zorder=1
+                )
+    for node in chain(*nodes):
+        axes.add_patch(Circle(node, 0.62, facecolor="white", edgecolor=MAPPING, lw=1.3, zorder=2))
+
+
+def _mini_kernels(axes: Axes, corner: tuple[float, float]) -> None:
+    values = np.random.default_rng(1).normal(size=(2, 3, 5, 5))
+    colours = matplotlib.colormaps[SIGNED](0.5 + values / 6)
+    for row, column, i, j in np.ndindex(values.shape):
+        at = (corner[0] + 4.5 * column + 0.75 * j, corner[1] - 0.9 + 4.5 * row + 0.75 * i)
+        axes.add_patch(Rectangle(at, 0.75, 0.75, facecolor=colours[row, column, i, j], lw=0))
+
+
+_SEVEN = (
+    "........",
+    ".#####..",
+    ".....#..",
+    "....##..",
+    "...##...",
+    "..##....",
+    "..#.....",
+    "........",
+)
+
+
+def _mini_network(axes: Axes, corner: tuple[float, float]) -> None:
+    x, y = corner
+    for i, row in enumerate(reversed(_SEVEN)):
+        for j, pixel in enumerate(row):
+            axes.add_patch(
+                Rectangle(
+                    (x + 0.85 * j, y + 0.85 * i - 0.2),
+                    0.85,
+                    0.85,
+                    lw=0,
+                    facecolor=INK if pixel == "#" else "white",
+                )
+            )
+    for place in range(4):
+        axes.add_patch(
+            Rectangle(
+                (x + 9 + 0.7 * place, y + 2.2 - 0.7 * place),
+                3.4,
+                3.4,
+                lw=1.1,
+                facecolor="white",
+                edgecolor=NETWORK,
+                zorder=2 + place,
+            )
+        )
+    scores = (0.4, 0.7, 0.3, 0.5, 0.35, 0.2, 0.3, 2.9, 0.5, 0.8)
+    for place, score in enumerate(scores):
+        axes.add_patch(
+            Rectangle((x + 17.2, y + 6.1 - 0.68 * place), 1.6 * score, 0.48, color=NETWORK)
+        )
+    for start in (7.3, 15.2):
+        axes.plot([x + start, x + start + 1.2], [y + 3.2] * 2, color=NETWORK, lw=1.2, ls="-")
+
+
+def _mini_loss(axes: Axes, corner: tuple[float, float]) -> None:
+    x, y = corner
+    time = np.linspace(0, 11, 60)
+    axes.plot([x, x, x + 11.5], [y + 7, y, y], color=GREY, lw=1, ls="-")
+    curve = 6.2 / (1 + np.exp(0.9 * (time - 4))) + 0.5 + 0.25 * np.sin(4 * time) * np.exp(-time / 5)
+    axes.plot(x + 0.2 + time, y + curve, color=INK, lw=1.5, ls="-")
