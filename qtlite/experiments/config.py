@@ -1,4 +1,4 @@
-"""What a run is: one frozen dataclass, and the paper's, the authors' and our recipes in its terms."""
+"""What a run is: one frozen dataclass; the paper's, the authors' and our recipes in its terms."""
 
 from __future__ import annotations
 

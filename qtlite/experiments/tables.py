@@ -52,8 +52,8 @@ def accuracy_percent(records: Iterable[Record]) -> tuple[float, float | None, in
         ValueError: if there is no record, or two of one seed (they would count twice).
 
     Example:
-        >>> accuracy_percent([{"seed": 0, "test_accuracy": 0.96}, {"seed": 1, "test_accuracy": 0.98}])
-        (97.0, 1.4142135623730951, 2)
+        >>> accuracy_percent([{"seed": 0, "test_accuracy": 0.96}])
+        (96.0, None, 1)
     """
     by_seed: dict[int, float] = {}
     for record in records:

@@ -1,0 +1,49 @@
+from dataclasses import replace
+
+import pytest
+
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.paper import TABLES
+from qtlite.experiments.records import read_records, record_id
+from qtlite.experiments.sweep import run_sweep, sweep_configs
+
+QUICK = TrainConfig(n_train=128, epochs=1, n_blocks=2)
+
+
+def test_sweep_covers_every_row_for_every_recipe_and_seed():
+    configs = sweep_configs("table2", ["qtlite", "literal"], n_seeds=2)
+    assert len(configs) == len(TABLES["fashion_mnist"]) * 2 * 2
+    assert len({record_id(config) for config in configs}) == len(configs)
+    assert {config.n_blocks for config in configs if config.model == "qt"} == {
+        16, 31, 46, 61, 76, 91, 106, 121
+    }  # fmt: skip
+
+
+def test_what_has_a_record_is_not_run_again(tmp_path):
+    configs = [QUICK, replace(QUICK, seed=1)]
+    runs, records = tmp_path / "runs", tmp_path / "records"
+    first = run_sweep(configs[:1], runs, records, n_processes=1, progress=False)
+    before = first[0].stat().st_mtime_ns
+    second = run_sweep(configs, runs, records, n_processes=2, progress=False)
+    assert [path.stem for path in second] == [record_id(configs[1])]
+    assert first[0].stat().st_mtime_ns == before
+    assert sorted(record["seed"] for record in read_records(records)) == [0, 1]
+
+
+def test_a_failing_run_does_not_stop_the_others(tmp_path):
+    bad = replace(QUICK, model="classical", learning_rate=1e30, epochs=3)
+    with pytest.raises(RuntimeError, match=r"runs must end, got digits-classical.*finite"):
+        run_sweep([bad, QUICK], tmp_path, tmp_path / "records", n_processes=1, progress=False)
+    assert [record["id"] for record in read_records(tmp_path / "records")] == [record_id(QUICK)]
+
+
+@pytest.mark.parametrize(
+    ("name", "n_seeds", "message"),
+    [
+        ("table4", 1, "name must be one of .*, got 'table4'"),
+        ("table1", 0, "n_seeds must be at least 1, got 0"),
+    ],
+)
+def test_bad_input(name, n_seeds, message):
+    with pytest.raises(ValueError, match=message):
+        sweep_configs(name, n_seeds=n_seeds)
