@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import nn
 
 
@@ -32,7 +31,7 @@ def save_safetensors(
         FileExistsError: if the file exists and ``overwrite`` is off.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> layer, again = nn.Linear(3, 2), nn.Linear(3, 2)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = save_safetensors(layer, Path(folder) / "layer.safetensors", {"by": "me"})
