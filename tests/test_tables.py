@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import pytest
 
 from qtlite.experiments.config import recipe_config
-from qtlite.experiments.tables import table, write_tables
+from qtlite.experiments.paper import TABLES
+from qtlite.experiments.records import read_records
+from qtlite.experiments.tables import MARKS, results, table, write_between_marks, write_tables
+
+ROOT = Path(__file__).parents[1]
 
 
 def record(accuracy, **changes):
@@ -58,3 +64,29 @@ def test_same_records_same_bytes(tmp_path):
     write_tables(reversed(records), tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_results_stand_between_the_readmes_comments_and_nowhere_else(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
+    write_between_marks(results([record(0.96)]), path)
+    lines = path.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert "old" not in lines
+    assert "| Table I, QT-16 | 457 | 81.08 | 96.00 (1 seed) |" in lines
+    path.write_text("no comments")
+    with pytest.raises(ValueError, match="path must hold the comments .* got .*README.md without"):
+        write_between_marks("", path)
+
+
+@pytest.mark.parametrize("name", ["README.md", *(f"book/tables/{d}.md" for d in TABLES)])
+def test_committed_tables_are_those_of_the_committed_records(name, tmp_path):
+    records = read_records(ROOT / "book/records")
+    committed = (ROOT / name).read_bytes()
+    copy = tmp_path / name
+    if name == "README.md":
+        copy.write_bytes(committed)
+        write_between_marks(results(records), copy)
+    else:
+        write_tables(records, copy.parent)
+    assert copy.read_bytes() == committed, "run: qtlite tables --readme README.md"

@@ -107,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     tables.set_defaults(command=_tables)
     tables.add_argument("--records", type=Path, default=Path("book/records"), metavar="FOLDER")
+    tables.add_argument(
+        "--readme", type=Path, metavar="FILE", help="renew the results between its comments too"
+    )
     tables.add_argument("--to", type=Path, default=Path("book/tables"), metavar="FOLDER")
     return parser
 
@@ -194,12 +197,15 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> int:
     from qtlite.experiments.records import read_records
-    from qtlite.experiments.tables import write_tables
+    from qtlite.experiments.tables import results, write_between_marks, write_tables
 
     records = read_records(options.records)
     for path in write_tables(records, options.to):
         print(path)
         print(path.read_text().partition("\n")[2])
+    if options.readme is not None:
+        write_between_marks(results(records), options.readme)
+        print(options.readme)
     return 0
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
 from qtlite.experiments.paper import TABLE_NAMES, TABLES, PaperRow
+from qtlite.experiments.records import write_text
 
 Record = Mapping[str, Any]
+MARKS = ("<!-- results, written by `qtlite tables` -->", "<!-- end of results -->")
 
 
 def select(records: Iterable[Record], **values: object) -> list[Record]:
@@ -107,23 +109,60 @@ def table(dataset: str, records: Iterable[Record]) -> str:
 def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
     """Write every table to ``<folder>/<dataset>.md``; the same records give the same bytes."""
     records = list(records)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for dataset, name in TABLE_NAMES.items():
         path = folder / f"{dataset}.md"
         note = f"<!-- {name}, written by `qtlite tables` from the records: do not edit -->\n"
-        path.write_text(note + table(dataset, records))
+        write_text(path, note + table(dataset, records))
         paths.append(path)
     return paths
 
 
+def results(records: Iterable[Record]) -> str:
+    """The README's short table: each dataset's recorded rows, the paper's number beside ours."""
+    records = list(records)
+    head = ["", "trainable parameters", "paper, test %", "qtlite, test %"]
+    lines = [_line(head), _line(["---", "--:", "--:", "--:"])]
+    for dataset, name in TABLE_NAMES.items():
+        for row in TABLES[dataset]:
+            found = select(
+                records,
+                dataset=dataset,
+                model=row.model,
+                n_blocks=row.n_blocks,
+                recipe="qtlite",
+            )
+            if found:
+                ours = format_accuracy(found)
+                paper = f"{row.test_accuracy:.2f}"
+                lines.append(_line([f"{name}, {_name(row)}", f"{row.n_trainable:,}", paper, ours]))
+    return "\n".join(lines) + "\n"
+
+
+def write_between_marks(text: str, path: Path) -> None:
+    """Replace what stands between a file's two ``results`` comments.
+
+    Raises:
+        ValueError: if the file lacks a comment.
+    """
+    old = path.read_text()
+    if MARKS[0] not in old or MARKS[1] not in old:
+        raise ValueError(f"path must hold the comments {MARKS}, got {path} without")
+    before, rest = old.split(MARKS[0], 1)
+    after = rest.split(MARKS[1], 1)[1]
+    write_text(path, f"{before}{MARKS[0]}\n{text}{MARKS[1]}{after}")
+
+
+def _name(row: PaperRow) -> str:
+    return "classical CNN" if row.model == "classical" else f"QT-{row.n_blocks}"
+
+
 def _row(row: PaperRow, records: list[Record]) -> list[str]:
-    name = "classical CNN" if row.model == "classical" else f"QT-{row.n_blocks}"
     ours = [
         format_accuracy(select(records, model=row.model, n_blocks=row.n_blocks, recipe=recipe))
         for recipe in RECIPES
     ]
-    return [name, f"{row.n_trainable:,}", f"{row.test_accuracy:.2f}", *ours]
+    return [_name(row), f"{row.n_trainable:,}", f"{row.test_accuracy:.2f}", *ours]
 
 
 def _line(cells: Iterable[str]) -> str:
