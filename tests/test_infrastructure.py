@@ -160,6 +160,6 @@ def test_binder_builds_from_the_lock():
         text=True,
     )
     dockerfile = run.stdout + run.stderr
-    assert "environment.py-3.11" in dockerfile
+    assert "python=3.11" in dockerfile
     assert '-r "binder/requirements.txt"' in dockerfile
     assert "./binder/postBuild" in dockerfile
