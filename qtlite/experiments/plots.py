@@ -89,7 +89,8 @@ def lines(
 
     Args:
         x: shape (n,).
-        curves: label to values, each of shape (n,); one curve alone gets no legend.
+        curves: label to values of shape (n,), or (runs, n) for one thin curve a run in the same
+            colour; one label alone gets no legend.
         x_label, y_label: with units.
         log_y: whether the vertical axis is logarithmic.
         markers: whether to mark each point.
@@ -100,8 +101,12 @@ def lines(
         'time / s'
     """
     figure, (axes,) = _figure(6.2, 3.1)
-    for label, values in curves.items():
-        axes.plot(_array(x), _array(values), label=label, marker="o" if markers else None, ms=4)
+    for place, (label, values) in enumerate(curves.items()):
+        runs = np.atleast_2d(_array(values))
+        style = {"color": CURVES[place], "ls": DASHES[place], "marker": "o" if markers else None}
+        for run in runs:
+            axes.plot(_array(x), run, label=label, ms=4, lw=1.8 if len(runs) == 1 else 0.9, **style)
+            label = None
     axes.set(xlabel=x_label, ylabel=y_label)
     if log_y:
         axes.set_yscale("log")
