@@ -110,8 +110,9 @@ def lines(
     axes.set(xlabel=x_label, ylabel=y_label)
     if log_y:
         axes.set_yscale("log")
-    if len(curves) > 1:
-        axes.legend()
+    if markers:
+        axes.set_xticks(x)
+    _legend(figure, len(curves))
     return figure
 
 
@@ -191,8 +192,7 @@ def probability_bars(
         axes.set_xticks(range(n_states), [f"{i:0{n_qubits}b}" for i in range(n_states)])
         axes.tick_params(axis="x", rotation=90 if n_qubits > 3 else 0, length=0)
     axes.set_xlabel("basis state $i$ (qubit 0 first)" if labels else "basis state $i$")
-    if len(groups) > 1:
-        axes.legend()
+    _legend(figure, len(groups))
     return figure
 
 
@@ -225,8 +225,7 @@ def distribution(
     axes.set(xlabel=x_label, ylabel="density")
     if log_y:
         axes.set_yscale("log")
-    if len(values) > 1:
-        axes.legend()
+    _legend(figure, len(values))
     return figure
 
 
@@ -243,7 +242,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
         >>> [axes.get_ylabel() for axes in loss_curves({"a run": epochs}).axes]
         ['training loss / nat', 'test accuracy']
     """
-    figure, (left, right) = _figure(7.0, 3.1, n_axes=2)
+    figure, (left, right) = _figure(7.0, 3.1, n_columns=2)
     for label, history in histories.items():
         epochs = [epoch["epoch"] for epoch in history]
         left.plot(epochs, [epoch["train_loss"] for epoch in history], label=label)
@@ -253,12 +252,12 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
     right.axhline(0.1, **guessing)
     left.set(xlabel="epoch", ylabel="training loss / nat", yscale="log")
     right.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1))
-    figure.legend(loc="outside lower center", ncols=min(3, len(histories)))
+    _legend(figure, len(histories))
     return figure
 
 
 def heatmaps(matrices: Mapping[str, Sequence[Sequence[float]]], *, bar_label: str) -> Figure:
-    """Draw matrices side by side in one signed colour scale, white at 0.
+    """Draw matrices in one signed colour scale, white at 0: side by side, wide ones stacked.
 
     Args:
         matrices: title to values, shape (rows, columns).
@@ -270,7 +269,11 @@ def heatmaps(matrices: Mapping[str, Sequence[Sequence[float]]], *, bar_label: st
     """
     values = {title: _array(matrix) for title, matrix in matrices.items()}
     limit = max(float(np.abs(matrix).max()) for matrix in values.values())
-    figure, all_axes = _figure(7.0, 2.6, n_axes=len(values))
+    wide = all(matrix.shape[1] > 2 * matrix.shape[0] for matrix in values.values())
+    if wide:
+        figure, all_axes = _figure(6.2, 1.9 * len(values), n_rows=len(values))
+    else:
+        figure, all_axes = _figure(7.0, 2.6, n_columns=len(values))
     for axes, (title, matrix) in zip(all_axes, values.items(), strict=True):
         mesh = axes.pcolormesh(matrix, cmap=SIGNED, vmin=-limit, vmax=limit)
         axes.set(title=title, aspect="equal", xticks=[], yticks=[])
@@ -292,7 +295,7 @@ def image_row(images: Sequence[Any], titles: Sequence[str]) -> Figure:
         >>> [axes.get_title() for axes in figure.axes]
         ['a', 'b']
     """
-    figure, all_axes = _figure(7.0, 7.0 / len(images) + 0.35, n_axes=len(images))
+    figure, all_axes = _figure(7.0, 7.0 / len(images) + 0.35, n_columns=len(images))
     for axes, image, title in zip(all_axes, images, titles, strict=True):
         axes.imshow(_array(image).squeeze(), cmap="gray_r", interpolation="nearest")
         axes.set_title(title)
@@ -357,11 +360,19 @@ def pipeline(
     return figure
 
 
-def _figure(width: float, height: float, *, n_axes: int = 1) -> tuple[Figure, np.ndarray]:
+def _figure(
+    width: float, height: float, *, n_rows: int = 1, n_columns: int = 1
+) -> tuple[Figure, np.ndarray]:
     """A figure in the house style outside pyplot, so that a notebook shows it once."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(1, n_axes, squeeze=False)[0]
+        return figure, figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+
+
+def _legend(figure: Figure, n_labels: int) -> None:
+    """Below the axes, where it covers nothing; none for a single curve."""
+    if n_labels > 1:
+        figure.legend(loc="outside lower center", ncols=min(n_labels, 4))
 
 
 def _array(values: Any) -> np.ndarray:
