@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -12,15 +13,35 @@ from qtlite.simulators import fused_torch
 from qtlite.simulators.real_block import RealBlock
 
 
-def engine(device: torch.device) -> ModuleType:
-    """The module whose loops run on ``device``."""
+def engine(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
+    """The module whose loops run on ``device``: Numba's on a CPU if it is installed, else torch's.
+
+    Example:
+        >>> engine(torch.device("cuda")).__name__
+        'qtlite.simulators.fused_torch'
+    """
+    if device.type == "cpu" and dtype in (torch.float32, torch.float64):
+        return _compiled() or fused_torch
     return fused_torch
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    try:
+        import numba
+    except ImportError:
+        return None
+    if numba.config.DISABLE_JIT:
+        return None
+    from qtlite.simulators import fused_numba
+
+    return fused_numba
 
 
 class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx, block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
-        final = engine(states.device).apply(block, angles, states)
+        final = engine(states.device, states.dtype).apply(block, angles, states)
         ctx.block = block
         ctx.save_for_backward(angles, final)
         return final
@@ -29,7 +50,7 @@ class _Apply(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradients: Tensor):
         angles, final = ctx.saved_tensors
-        angle_gradients, state_gradients = engine(final.device).apply_adjoint(
+        angle_gradients, state_gradients = engine(final.device, final.dtype).apply_adjoint(
             ctx.block, angles, final, gradients.contiguous()
         )
         return None, angle_gradients, state_gradients

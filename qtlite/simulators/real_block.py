@@ -24,7 +24,7 @@ class NotRealAmplitude(ValueError):
     """The block has a gate that the fused simulator cannot run; the message names it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one block is one object, which engines may keep tables for
 class RealBlock:
     """A block as S steps: state <- permutation_s(rotations_s(state)), s = 0 ... S - 1.
 
@@ -34,7 +34,9 @@ class RealBlock:
     n_qubits: int  # N
     rotated: np.ndarray  # (S, N) bool: does step s turn qubit q at all
     sources: np.ndarray  # (S, 2**N) int32: after the gather, new[i] = signs[i] * old[sources[i]]
-    inverse_sources: np.ndarray  # (S, 2**N) int32: old[j] = inverse_signs[j] * new[inverse_sources[j]]
+    inverse_sources: (
+        np.ndarray
+    )  # (S, 2**N) int32: old[j] = inverse_signs[j] * new[inverse_sources[j]]
     signs: np.ndarray | None  # (S, 2**N) int8, or None where every sign is +1
     inverse_signs: np.ndarray | None
     coefficients: np.ndarray  # (S, N, K): the angle of step s on qubit q is coefficients @ angles
@@ -46,7 +48,7 @@ class RealBlock:
         return len(self.rotated)
 
     def step_angles(self, angles: Tensor) -> Tensor:
-        """Turn the block's angles, shape (L, K), into rotation angles, shape (L * S, N), radians."""
+        """Turn the block's angles, shape (L, K), into rotation angles, shape (L * S, N)."""
         coefficients = torch.as_tensor(self.coefficients, dtype=angles.dtype, device=angles.device)
         offsets = torch.as_tensor(self.offsets, dtype=angles.dtype, device=angles.device)
         return (torch.einsum("sqk,lk->lsq", coefficients, angles) + offsets).flatten(0, 1)
@@ -181,9 +183,7 @@ class _Steps:
         self.permuted: set[int] = set()
 
     def _close(self) -> None:
-        self.closed.append(
-            (self.rotated, self.source, self.sign, self.coefficients, self.offsets)
-        )
+        self.closed.append((self.rotated, self.source, self.sign, self.coefficients, self.offsets))
 
     def rotate(self, qubit: int, coefficients: np.ndarray, offset: float) -> None:
         if qubit in self.permuted:

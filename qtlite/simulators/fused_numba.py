@@ -1,0 +1,645 @@
+"""The fused simulator in compiled loops (Numba): the fast one on a CPU.
+
+A state is read as vectors of 64 bytes: the last qubits (4 in float32, 3 in float64) lie inside a
+vector, the others number the vectors. One sweep loads groups of eight vectors that differ in three
+qubits, rotates these in registers and stores the eight again. The first sweep of a step also
+rotates the qubits inside the vectors and loads through the permutation of the step before. Loops
+written in Python do not compile to this reliably, so the sweep is written in LLVM's portable vector
+instructions (``_sweep``) and Numba compiles the loops around it.
+
+A state of more than ``CHUNK`` vectors takes two trips through memory a step: chunk by chunk for the
+low qubits, then column by column for the high ones. torch.get_num_threads() rules here too: where
+it pays, chunks and columns, or the states of a batch, are shared among so many threads.
+
+The backward pass undoes each step on the state and on its gradient together and keeps no other
+state. The first call for a dtype compiles for about 8 s (16 s with threads) and stores the code
+beside this file or in the user's cache folder; later processes load it in 0.1 s.
+"""
+
+from __future__ import annotations
+
+import _thread
+import weakref
+from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+from torch import Tensor
+
+from qtlite.simulators.real_block import RealBlock
+
+VECTOR_BYTES = 64  # one AVX-512 register; LLVM splits it where registers are shorter
+CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
+COLUMN = 16  # vectors side by side while the high qubits are rotated
+# between state and gradient: a power of two apart, they would push each other out of the cache
+PADDING = 24  # vectors
+GROUPS = 32  # of the states in a batch: what threads share out
+PATIENCE = 200_000  # looks at a counter, about 0.5 ms; a job takes 0.02 ms
+PARALLEL_WORK = 2**21  # amplitudes times steps: less is done before a thread has started
+
+
+class Layout(NamedTuple):
+    """Where a sweep finds its groups of R vectors, in elements of an array."""
+
+    source_start: int
+    source_row: int  # from one vector of a group to the next
+    source_block: int  # from one block of groups to the next
+    target_start: int
+    target_row: int
+    target_block: int
+    n_blocks: int
+    n_groups: int  # in a block
+    group: int  # from one group to the next
+
+
+class Permutations(NamedTuple):
+    """The T gathers of a block, new[i] = signs[i] * old[sources[i]], in forms fit for the loops."""
+
+    sources: np.ndarray  # (T, 2**N) int32
+    signs: np.ndarray  # (T, 2**N) int8; (T, 0) where every sign is +1
+    whole: np.ndarray  # (T,) bool: a vector comes from one vector, sources = heads ^ pattern
+    heads: np.ndarray  # (T, vectors) int32: the source of each vector's lane 0
+    pattern: np.ndarray  # (T, lanes), integers as wide as the floats
+
+
+# ---------------------------------------------------------------- one sweep, in LLVM's instructions
+
+
+class _Vectors:
+    """What the sweeps say to LLVM: instructions on vectors of VECTOR_BYTES."""
+
+    def __init__(self, builder: ir.IRBuilder, bits: int):
+        self.builder, self.bits = builder, bits
+        self.n_lanes = VECTOR_BYTES * 8 // bits
+        self.type = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), self.n_lanes)
+        self.words = ir.VectorType(ir.IntType(bits), self.n_lanes)
+
+    def call(self, name, result, *arguments, **flags):
+        signature = ir.FunctionType(result, [a.type for a in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, arguments, **flags)
+
+    def load(self, pointer, position, type_=None):
+        pointer = self._at(pointer, position, type_ or self.type)
+        return self.builder.load(pointer, align=self.bits // 8)
+
+    def store(self, value, pointer, position):
+        self.builder.store(value, self._at(pointer, position, self.type), align=self.bits // 8)
+
+    def _at(self, pointer, position, type_):
+        return self.builder.bitcast(self.builder.gep(pointer, [position]), type_.as_pointer())
+
+    def reorder(self, value, lanes):
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.n_lanes), lanes)
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+    def splat(self, scalar, type_=None):
+        undefined = ir.Constant(type_ or self.type, ir.Undefined)
+        zero = ir.Constant(ir.IntType(32), 0)
+        return self.reorder(
+            self.builder.insert_element(undefined, scalar, zero), [0] * self.n_lanes
+        )
+
+    def minus_where_zero(self, bit, type_=None):
+        """-1 in the lanes that have ``bit`` at 0, +1 in the others."""
+        signs = [1.0 if lane & bit else -1.0 for lane in range(self.n_lanes)]
+        return ir.Constant(type_ or self.type, signs)
+
+    def muladd(self, a, b, c):
+        return self.call(f"llvm.fmuladd.v{self.n_lanes}f{self.bits}", self.type, a, b, c)
+
+    def permute(self, value, words):
+        """value[words & (lanes - 1)], an instruction of AVX-512."""
+        kind = "sf" if self.bits == 32 else "df"
+        return self.call(f"llvm.x86.avx512.permvar.{kind}.512", self.type, value, words)
+
+    def sum(self, value):
+        """The lanes' sum in float64."""
+        double = ir.DoubleType()
+        if self.bits == 32:
+            value = self.builder.fpext(value, ir.VectorType(double, self.n_lanes))
+        name, zero = f"llvm.vector.reduce.fadd.v{self.n_lanes}f64", ir.Constant(double, 0.0)
+        return self.call(name, double, zero, value, fastmath=("reassoc",))
+
+
+def _sweep(n_row_qubits: int, in_vector: bool):
+    """Make the intrinsic that rotates neighbouring qubits in groups of R = 2**n_row_qubits vectors.
+
+    With ``in_vector`` it rotates the qubits inside a vector too. The intrinsic takes the arrays to
+    read and the arrays to write, each (state,) or (state, gradient); their ``Layout``; cosines and
+    sines of half the angles, and the number of the first qubit among them; overlaps, to which it
+    adds sum(g1 * s0 - g0 * s1) over the pairs of each qubit if there is a gradient; and what to
+    load through: (heads, pattern) of a permutation, or None.
+    """
+
+    def intrinsic_sweep(typing, source, target, layout, cos, sin, qubit, overlaps, permutation):
+        arguments = (source, target, layout, cos, sin, types.int64, overlaps, permutation)
+        return types.void(*arguments), emit
+
+    def emit(context, builder, signature, arguments):
+        def data(type_, array):
+            return context.make_array(type_)(context, builder, array).data
+
+        def unpack(type_, arrays):
+            if isinstance(type_, types.NoneType):
+                return None
+            arrays = cgutils.unpack_tuple(builder, arrays)
+            return [data(t, array) for t, array in zip(type_.types, arrays, strict=True)]
+
+        def const(value):
+            return ir.Constant(ir.IntType(64), value)
+
+        def along(start, n, step):
+            return builder.add(start, builder.mul(n, step))
+
+        types_ = signature.args
+        source, target, permutation = (unpack(types_[i], arguments[i]) for i in (0, 1, 7))
+        cos, sin, overlaps = (data(types_[i], arguments[i]) for i in (3, 4, 6))
+        layout = Layout(*cgutils.unpack_tuple(builder, arguments[2]))
+        first_qubit = arguments[5]
+        adjoint = len(source) == 2
+        v = _Vectors(builder, types_[0].dtype.dtype.bitwidth)
+        rows = range(2**n_row_qubits)
+        n_qubits = n_row_qubits + (v.n_lanes.bit_length() - 1 if in_vector else 0)
+        row_bits = [2**n_row_qubits >> q + 1 for q in range(n_row_qubits)]
+        lane_bits = [2**n_qubits >> q + 1 for q in range(n_row_qubits, n_qubits)]
+
+        qubits = [builder.add(first_qubit, const(q)) for q in range(n_qubits)]
+        cos = [v.splat(builder.load(builder.gep(cos, [q]))) for q in qubits]
+        sin = [v.splat(builder.load(builder.gep(sin, [q]))) for q in qubits]
+        for q, bit in enumerate(lane_bits, start=n_row_qubits):
+            sin[q] = builder.fmul(sin[q], v.minus_where_zero(bit, v.type))
+        zeros = ir.Constant(v.type, [0.0] * v.n_lanes)
+        totals = [cgutils.alloca_once_value(builder, zeros) for _ in qubits] if adjoint else []
+        if permutation:
+            heads, pattern = permutation[0], v.load(permutation[1], const(0), v.words)
+
+        def load(row, source_start, target_start):
+            if permutation is None:
+                position = along(source_start, const(row), layout.source_row)
+                return [v.load(pointer, position) for pointer in source]
+            place = builder.sub(
+                along(target_start, const(row), layout.target_row), layout.target_start
+            )
+            head = builder.load(builder.gep(heads, [builder.udiv(place, const(v.n_lanes))]))
+            position = builder.zext(builder.and_(head, head.type(-v.n_lanes)), const(0).type)
+            position = builder.add(layout.source_start, position)
+            lanes = builder.and_(head, head.type(v.n_lanes - 1))
+            if v.bits == 64:
+                lanes = builder.zext(lanes, const(0).type)
+            lanes = builder.xor(pattern, v.splat(lanes, v.words))
+            return [v.permute(v.load(pointer, position), lanes) for pointer in source]
+
+        def rotate_rows(q, bit, group):
+            for low in rows:
+                if low & bit:
+                    continue
+                zero, one = group[low], group[low | bit]
+                if adjoint:
+                    total = v.muladd(one[1], zero[0], builder.load(totals[q]))
+                    total = v.muladd(builder.fneg(zero[1]), one[0], total)
+                    builder.store(total, totals[q])
+                for a in range(len(zero)):
+                    turned = v.muladd(cos[q], zero[a], builder.fneg(builder.fmul(sin[q], one[a])))
+                    one[a] = v.muladd(cos[q], one[a], builder.fmul(sin[q], zero[a]))
+                    zero[a] = turned
+
+        def rotate_lanes(q, bit, group):
+            flip = [lane ^ bit for lane in range(v.n_lanes)]
+            for row in group:
+                partners = [v.reorder(value, flip) for value in row]
+                if adjoint:
+                    builder.store(v.muladd(row[1], partners[0], builder.load(totals[q])), totals[q])
+                for a, partner in enumerate(partners):
+                    row[a] = v.muladd(cos[q], row[a], builder.fmul(sin[q], partner))
+
+        with cgutils.for_range(builder, layout.n_blocks, intp=const(0).type) as block:
+            source_block = along(layout.source_start, block.index, layout.source_block)
+            target_block = along(layout.target_start, block.index, layout.target_block)
+            with cgutils.for_range(builder, layout.n_groups, intp=const(0).type) as loop:
+                source_start = along(source_block, loop.index, layout.group)
+                target_start = along(target_block, loop.index, layout.group)
+                group = [load(row, source_start, target_start) for row in rows]
+                for q, bit in enumerate(row_bits):
+                    rotate_rows(q, bit, group)
+                for q, bit in enumerate(lane_bits, start=n_row_qubits):
+                    rotate_lanes(q, bit, group)
+                for row in rows:
+                    position = along(target_start, const(row), layout.target_row)
+                    for value, pointer in zip(group[row], target, strict=True):
+                        v.store(value, pointer, position)
+
+        for q, total in enumerate(totals):
+            total = builder.load(total)
+            if q >= n_row_qubits:
+                total = builder.fmul(total, v.minus_where_zero(lane_bits[q - n_row_qubits], v.type))
+            pointer = builder.gep(overlaps, [qubits[q]])
+            builder.store(builder.fadd(builder.load(pointer), v.sum(total)), pointer)
+        return context.get_dummy_value()
+
+    return intrinsic(intrinsic_sweep)
+
+
+@intrinsic
+def _add_one(typing, counters, index):
+    """counters[index] += 1 as one indivisible operation; returns what stood there before."""
+
+    def emit(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.atomic_rmw("add", pointer, one, "seq_cst")
+
+    return types.int64(types.int64[::1], types.int64), emit
+
+
+@intrinsic
+def _look(typing, counters, index):
+    """counters[index], as other threads have left it."""
+
+    def emit(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(types.int64[::1], types.int64), emit
+
+
+_rotate_first = _sweep(3, in_vector=True)
+_rotate_1, _rotate_2, _rotate_3 = (_sweep(n, in_vector=False) for n in (1, 2, 3))
+
+
+# ------------------------------------------------------------------------ the loops around a sweep
+
+
+def _compile(function: Callable):
+    """Numba's njit, storing the code on disk where a folder can be written."""
+    try:
+        return numba.njit(function, nogil=True, cache=True)
+    except RuntimeError:  # no folder to write to
+        return numba.njit(function, nogil=True)
+
+
+@_compile
+def _rotate(source, target, layout, cos, sin, qubit, n_qubits, overlaps):
+    if n_qubits == 3:
+        _rotate_3(source, target, layout, cos, sin, qubit, overlaps, None)
+    elif n_qubits == 2:
+        _rotate_2(source, target, layout, cos, sin, qubit, overlaps, None)
+    else:
+        _rotate_1(source, target, layout, cos, sin, qubit, overlaps, None)
+
+
+@_compile
+def _gather(source, target, start, stop, permutations, which, state):
+    # unsigned: Numba would test a signed index for Python's counting from the end
+    sources = permutations.sources[which]
+    signed = permutations.signs.shape[1] > 0
+    for a in range(len(source)):
+        old, new = source[a][state:], target[a][state:]
+        if signed:
+            signs = permutations.signs[which]
+            for i in range(start, stop):
+                new[i] = old[np.uint32(sources[i])] * signs[i]
+        else:
+            for i in range(start, stop):
+                new[i] = old[np.uint32(sources[i])]
+
+
+@_compile
+def _rotate_chunk(source, target, state, chunk, shape, permutations, which, gates, overlaps):
+    """Permute into one chunk of the target and rotate the qubits that number its vectors."""
+    lanes, n_bits, n_high = shape
+    cos, sin, rotated = gates
+    start, stop = chunk * lanes << n_bits, (chunk + 1) * lanes << n_bits
+    first = state + start
+    qubit = n_high + n_bits - 3
+    if permutations.whole[which]:
+        heads = permutations.heads[which][start // lanes : stop // lanes]
+        permutation = (heads, permutations.pattern[which])
+        layout = Layout(state, 0, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
+        _rotate_first(source, target, layout, cos, sin, qubit, overlaps, permutation)
+    else:
+        _gather(source, target, start, stop, permutations, which, state)
+        layout = Layout(first, lanes, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
+        _rotate_first(target, target, layout, cos, sin, qubit, overlaps, None)
+    bit = 3
+    while bit < n_bits:
+        n = min(3, n_bits - bit)
+        qubit -= n
+        if rotated[qubit : qubit + n].any():
+            row, n_blocks = lanes << bit, 1 << n_bits - bit - n
+            layout = Layout(first, row, row << n, first, row, row << n, n_blocks, 1 << bit, lanes)
+            _rotate(target, target, layout, cos, sin, qubit, n, overlaps)
+        bit += n
+
+
+@_compile
+def _rotate_column(arrays, buffer, state, column, shape, gates, overlaps):
+    """Rotate the first qubits, which number the chunks, in COLUMN neighbouring vectors of each.
+
+    The rows of a column are a power of two apart and share few lines of the cache, so that sweeps
+    in place would evict them: the sweeps between the first and the last stay in a buffer.
+    """
+    lanes, n_bits, n_high = shape
+    cos, sin, _ = gates
+    first, chunk, row = state + column * COLUMN * lanes, lanes << n_bits, COLUMN * lanes
+    if n_high <= 3:
+        layout = Layout(first, chunk, 0, first, chunk, 0, 1, COLUMN, lanes)
+        _rotate(arrays, arrays, layout, cos, sin, 0, n_high, overlaps)
+        return
+    rest = 1 << n_high - 3  # rows that agree in the qubits to be rotated
+    layout = Layout(first, rest * chunk, chunk, 0, rest * row, row, rest, COLUMN, lanes)
+    _rotate(arrays, buffer, layout, cos, sin, 0, 3, overlaps)
+    qubit = 3
+    while n_high - qubit > 3:
+        rest >>= 3
+        gap = rest * row
+        layout = Layout(0, gap, 8 * gap, 0, gap, 8 * gap, 1 << qubit, rest * COLUMN, lanes)
+        _rotate(buffer, buffer, layout, cos, sin, qubit, 3, overlaps)
+        qubit += 3
+    n = n_high - qubit
+    layout = Layout(0, row, row << n, first, chunk, chunk << n, 1 << qubit, COLUMN, lanes)
+    _rotate(buffer, arrays, layout, cos, sin, qubit, n, overlaps)
+
+
+def _arrays_like(arrays, n):
+    """As many arrays of n elements, not initialised, PADDING apart, aligned to VECTOR_BYTES."""
+
+
+@overload(_arrays_like)
+def _arrays_like_overload(arrays, n):
+    n_arrays = len(arrays)
+    itemsize = arrays.dtype.dtype.bitwidth // 8
+    lanes, padding = VECTOR_BYTES // itemsize, PADDING * VECTOR_BYTES // itemsize
+
+    def allocate(arrays, n):
+        memory = np.empty(n_arrays * (n + padding) + lanes, arrays[0].dtype)
+        start = lanes - memory.ctypes.data % VECTOR_BYTES // itemsize
+        first, second = memory[start : start + n], memory[start + n + padding :]
+        return (first,) if n_arrays == 1 else (first, second)
+
+    def allocate_one(arrays, n):
+        memory = np.empty(n + lanes, arrays[0].dtype)
+        start = lanes - memory.ctypes.data % VECTOR_BYTES // itemsize
+        return (memory[start : start + n],)
+
+    return allocate_one if n_arrays == 1 else allocate
+
+
+@_compile
+def _walk(
+    here, there, state, shape, permutations, order, last, kinds, gates, overlaps, board, helping
+):
+    """Permute by order[i] and rotate by row i of the gates, for each i; then permute by ``last``.
+
+    The state begins at element ``state`` of ``here`` and of ``there``, which change roles at each
+    permutation. Writes ``overlaps``, shape (steps, N), if there is a gradient.
+
+    Helping threads call this with the same arguments. ``board`` is (claimed, done, partial): a
+    thread claims a job of the present phase, does it, and so on; when all jobs are done, the next
+    phase begins. Chunks have their own rows of partial overlaps, added up one phase later, lest the
+    sum depend on who came first. On a busy machine the system may put a thread to sleep in the
+    middle of a job, for a hundred times as long as the job takes: whoever has waited so long calls
+    the help off, and the caller does the rest alone. (OpenMP's barriers, which wait each time,
+    took 20 times as long as one thread when a second process kept the cores busy.)
+    """
+    lanes, n_bits, n_high = shape
+    cos, sin, rotated = gates
+    claimed, done, partial = board
+    n_chunks, n_columns = 1 << n_high, (1 << n_bits) // COLUMN
+    buffer = _arrays_like(here, COLUMN * lanes << n_high if n_high > 3 else 0)
+    phase = 0
+    for i in range(len(order) + 1):
+        step = min(i, len(order) - 1)
+        gate = (cos[step], sin[step], rotated[kinds[step]])
+        job = _claim_job(claimed, phase, helping)
+        while job <= n_chunks:
+            if job == n_chunks:
+                _add_up(partial[(i - 1) % 2], overlaps[i - 1])
+            elif i < len(order):
+                row = partial[i % 2, job]
+                _rotate_chunk(here, there, state, job, shape, permutations, order[i], gate, row)
+            elif last >= 0:
+                start, stop = job * lanes << n_bits, (job + 1) * lanes << n_bits
+                _gather(here, there, start, stop, permutations, last, state)
+            _add_one(done, phase)
+            job = _claim_job(claimed, phase, helping)
+        if not _wait(claimed, done, phase, n_chunks + 1, helping):
+            return
+        phase += 1
+        here, there = there, here
+        if n_high > 0 and i < len(order) and gate[2][:n_high].any():
+            job = _claim_job(claimed, phase, helping)
+            while job < n_columns:
+                _rotate_column(here, buffer, state, job, shape, gate, partial[i % 2, job])
+                _add_one(done, phase)
+                job = _claim_job(claimed, phase, helping)
+            if not _wait(claimed, done, phase, n_columns, helping):
+                return
+            phase += 1
+
+
+@_compile
+def _claim_job(claimed, phase, helping):
+    """The number of a job that is now the caller's, or one past all jobs."""
+    if helping and _look(claimed, claimed.size - 1):
+        return np.iinfo(np.int64).max
+    return _add_one(claimed, phase)
+
+
+@_compile
+def _wait(claimed, done, phase, n_jobs, helping):
+    """Wait until the phase is done; False if a helping thread should leave."""
+    patience = PATIENCE
+    while _look(done, phase) < n_jobs:
+        patience -= 1
+        if patience == 0:
+            _add_one(claimed, claimed.size - 1)
+        if helping and patience < 0:
+            return False
+    return not (helping and _look(claimed, claimed.size - 1))
+
+
+@_compile
+def _add_up(partial, overlaps):
+    for row in partial:
+        for q in range(row.size):
+            overlaps[q] += row[q]
+            row[q] = 0
+
+
+@_compile
+def _new_board(n_steps, shape, n_overlaps):
+    """Nothing claimed, nothing done."""
+    _, n_bits, n_high = shape
+    n_jobs = max(1 << n_high, (1 << n_bits) // COLUMN) if n_high else 1
+    n_phases = 2 * n_steps + 1
+    claimed = np.zeros(n_phases + 1, np.int64)  # the last: the help is called off
+    return claimed, np.zeros(n_phases, np.int64), np.zeros((2, n_jobs, n_overlaps))
+
+
+@_compile
+def _walk_batch(
+    here, there, shape, permutations, order, last, kinds, gates, overlaps, board, helping
+):
+    """``_walk`` with every state of a batch, in groups that have each a row of ``overlaps``."""
+    lanes, n_bits, n_high = shape
+    size = lanes << n_bits + n_high
+    n_states, n_groups, n_steps = here[0].size // size, len(overlaps), len(order)
+    if n_states == 1:
+        _walk(
+            here, there, 0, shape, permutations, order, last, kinds, gates, overlaps[0], board,
+            helping,
+        )  # fmt: skip
+        return
+    claimed, done, _ = board
+    group = _add_one(claimed, 0)
+    while group < n_groups:
+        for n in range(n_states * group // n_groups, n_states * (group + 1) // n_groups):
+            own = _new_board(n_steps, shape, overlaps.shape[2])
+            _walk(
+                here, there, n * size, shape, permutations, order, last, kinds, gates,
+                overlaps[group], own, False,
+            )  # fmt: skip
+        _add_one(done, 0)
+        group = _add_one(claimed, 0)
+    while _look(done, 0) < n_groups:
+        pass
+
+
+# --------------------------------------------------------------------------------- what torch sees
+
+_busy_until = [0.0]  # seconds: no help is asked for before, since it was called off lately
+_permutations: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
+
+
+def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
+    """Run the block's steps once for every S rows of ``angles``.
+
+    Args:
+        block: S steps on N qubits.
+        angles: rotation angles, shape (L * S, N), radians, float32 or float64 on the CPU.
+        states: amplitudes to start from, shape (B, 2**N), dtype of ``angles``.
+
+    Returns:
+        Amplitudes, shape (B, 2**N).
+    """
+    steps = np.arange(len(angles)) % block.n_steps
+    order = np.roll(steps, 1)
+    order[:1] = block.n_steps  # nothing to permute before the first rotations
+    last = steps[-1] if len(steps) else -1
+    final, _ = _run(block, False, angles.detach(), (states.detach(),), steps, order, last)
+    return final
+
+
+def apply_adjoint(
+    block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Walk back from the final states and the loss's gradients with respect to them.
+
+    Args:
+        block: S steps on N qubits.
+        angles: rotation angles, shape (L * S, N), radians, float32 or float64 on the CPU.
+        states: what ``apply`` returned, shape (B, 2**N).
+        gradients: d loss / d states, shape (B, 2**N).
+
+    Returns:
+        d loss / d angles, shape (L * S, N), and d loss / d initial states, shape (B, 2**N).
+    """
+    steps = np.arange(len(angles))[::-1] % block.n_steps
+    back = -angles.detach().flip(0)
+    initial, overlaps = _run(
+        block, True, back, (states.detach(), gradients.detach()), steps, steps, -1
+    )
+    overlaps = np.where(block.rotated[steps], overlaps, 0)[::-1] / 2
+    return torch.from_numpy(overlaps).to(angles.dtype), initial
+
+
+def _run(
+    block: RealBlock,
+    inverse: bool,
+    angles: Tensor,
+    states: tuple[Tensor, ...],
+    kinds: np.ndarray,
+    order: np.ndarray,
+    last: int,
+) -> tuple[Tensor, np.ndarray]:
+    """Walk; return the last of ``states`` at the end, and the overlaps, shape (L * S, N)."""
+    angles = angles.numpy()
+    lanes = VECTOR_BYTES // angles.itemsize
+    lane_bits = lanes.bit_length() - 1
+    n_states, n_qubits = len(states[0]), block.n_qubits
+    # the first sweep needs 8 vectors: smaller circuits get idle qubits in front
+    idle = max(0, lane_bits + 3 - n_qubits)
+    vector_bits = n_qubits + idle - lane_bits
+    chunk_bits = min(vector_bits, CHUNK.bit_length() - 1)
+    shape = (lanes, chunk_bits, vector_bits - chunk_bits)
+    size = 2 ** (n_qubits + idle)
+
+    rotated = np.pad(block.rotated, ((0, 0), (idle, 0)))
+    half = np.zeros((len(angles), n_qubits + idle), angles.dtype)
+    np.divide(angles, 2, out=half[:, idle:], where=block.rotated[kinds])
+    gates = (np.cos(half), np.sin(half), rotated)
+
+    # numpy's memory, not torch's: it asks the system for huge pages
+    step = n_states * size + PADDING * lanes
+    memory = np.empty(2 * len(states) * step + lanes, angles.dtype)
+    start = lanes - memory.ctypes.data % VECTOR_BYTES // angles.itemsize
+    arrays = [memory[start + a * step :][: n_states * size] for a in range(2 * len(states))]
+    for array, amplitudes in zip(arrays, states, strict=False):
+        rows = array.reshape(n_states, size)
+        rows[:, : 2**n_qubits] = amplitudes.numpy()
+        rows[:, 2**n_qubits :] = 0
+    here, there = tuple(arrays[: len(states)]), tuple(arrays[len(states) :])
+
+    permutations = _read_permutations(block, inverse, lanes, size)
+    n_groups = min(n_states, GROUPS)
+    overlaps = np.zeros((n_groups, len(kinds), n_qubits + idle if len(states) == 2 else 0))
+    board = _new_board(len(kinds), shape, overlaps.shape[2])
+    arguments = (here, there, shape, permutations, order, last, kinds, gates, overlaps, board)
+    pays = n_states * size * len(kinds) > PARALLEL_WORK and (n_states > 1 or shape[2] > 0)
+    if pays and monotonic() > _busy_until[0]:
+        for _ in range(torch.get_num_threads() - 1):
+            # not threading.Thread, whose start() waits for the thread to run
+            _thread.start_new_thread(_walk_batch, (*arguments, True))
+    _walk_batch(*arguments, False)
+    if board[0][-1]:
+        _busy_until[0] = monotonic() + 1
+    end = here if (len(kinds) + (last >= 0)) % 2 == 0 else there
+    final = torch.from_numpy(end[-1].reshape(n_states, size)[:, : 2**n_qubits]).clone()
+    return final, overlaps.sum(0)[:, idle:]
+
+
+def _read_permutations(block: RealBlock, inverse: bool, lanes: int, size: int) -> Permutations:
+    known = _permutations.setdefault(block, {})
+    if (inverse, lanes) not in known:
+        sources = block.inverse_sources if inverse else block.sources
+        signs = block.inverse_signs if inverse else block.signs
+        identity = np.arange(size, dtype=np.int32)
+        table = np.tile(identity, (len(sources) + 1, 1))
+        table[:-1, : sources.shape[1]] = sources
+        sign_table = np.ones((len(table), size if signs is not None else 0), np.int8)
+        if signs is not None:
+            sign_table[:-1, : signs.shape[1]] = signs
+        heads = np.ascontiguousarray(table[:, ::lanes])
+        pattern = table[:, :lanes] ^ table[:, :1]
+        predicted = (heads[:, :, None] ^ pattern[:, None, :]).reshape(table.shape)
+        whole = (table == predicted).all(1) & (pattern < lanes).all(1) & (signs is None)
+        whole &= "avx512f" in _features()
+        word = np.int32 if lanes == 16 else np.int64
+        known[inverse, lanes] = Permutations(table, sign_table, whole, heads, pattern.astype(word))
+    return known[inverse, lanes]
+
+
+def _features() -> set[str]:
+    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # the user has asked for another target
+        return set()
+    return {name for name, has in binding.get_host_cpu_features().items() if has}
