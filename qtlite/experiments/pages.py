@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 import torch
@@ -29,6 +30,19 @@ def say(markdown: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(markdown))
+
+
+def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Show a table: first column left, the others right; numbers as they are given.
+
+    Example:
+        >>> show_table(["recipe", "loss / nat"], [["literal", "2.303"]])
+        | recipe | loss / nat |
+        | :-- | --: |
+        | literal | 2.303 |
+    """
+    lines = [head, [":--"] + ["--:"] * (len(head) - 1), *rows]
+    say("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
 
 
 def foot() -> None:
