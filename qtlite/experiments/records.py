@@ -97,8 +97,8 @@ def _processor_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the folder this file is in, with "+changes" where files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """The commit of the package, with "+changes" where its files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
         changes = subprocess.run(
