@@ -24,12 +24,15 @@ OPTIONS = ["-W", "-n", "--keep-going"]
 
 def seen_by_cells() -> list[Path]:
     """What a chapter's cells can read besides themselves."""
-    beside_chapters = [
-        path
-        for path in ROOT.glob("book/**/*")
-        if path.suffix not in {".md", ".bib", ".css", ".svg"} and path != Path(__file__).resolve()
-    ]
+    not_read = {*ROOT.glob("book/*.md"), *ROOT.glob("book/_static/*"), Path(__file__).resolve()}
+    beside_chapters = {path for path in ROOT.glob("book/**/*") if path.suffix != ".bib"} - not_read
     return [*ROOT.glob("qtlite/**/*.py"), ROOT / "requirements.lock", *beside_chapters]
+
+
+def data_present() -> str:
+    """Which datasets the cells will find: they take real images where these are."""
+    folder = Path(os.environ.get("QTLITE_DATA") or "nowhere")
+    return " ".join(sorted(path.name for path in folder.glob("*")))
 
 
 def seen_by_pages() -> list[Path]:
@@ -49,7 +52,7 @@ def digest(paths: Iterable[Path], *others: str) -> str:
 
 def main() -> int:
     """Build, and return the exit status: 0 only if nothing failed and nothing warned."""
-    cells = digest(seen_by_cells(), os.environ.get("QTLITE_DATA", ""), sys.version)
+    cells = digest(seen_by_cells(), data_present(), sys.version)
     pages = digest(seen_by_pages(), cells)
     cells_marker, pages_marker = BUILT / "cells.sha256", BUILT / "clean.sha256"
 
