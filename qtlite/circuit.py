@@ -110,8 +110,7 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
         raise ValueError(f"n_qubits must be at least 1, got {n_qubits}")
     if angles.ndim != 2:
         raise ValueError(
-            "angles must have two axes (blocks, angles per block), got shape "
-            f"{tuple(angles.shape)}"
+            f"angles must have two axes (blocks, angles per block), got shape {tuple(angles.shape)}"
         )
     circuit = tc.Circuit(n_qubits)
     for row in angles:
