@@ -12,8 +12,8 @@ low qubits, then column by column for the high ones. torch.get_num_threads() rul
 it pays, chunks and columns, or the states of a batch, are shared among so many threads.
 
 The backward pass undoes each step on the state and on its gradient together and keeps no other
-state. The first call for a dtype compiles for about 8 s (16 s with threads) and stores the code
-beside this file or in the user's cache folder; later processes load it in 0.1 s.
+state. The first call for a dtype compiles for about 7 s (12 s for a batch) and stores the code
+beside this file or in the user's cache folder; later processes load it in 0.4 s.
 """
 
 from __future__ import annotations
@@ -351,23 +351,25 @@ def _rotate_column(arrays, buffer, state, column, shape, gates, overlaps):
     lanes, n_bits, n_high = shape
     cos, sin, _ = gates
     first, chunk, row = state + column * COLUMN * lanes, lanes << n_bits, COLUMN * lanes
-    if n_high <= 3:
-        layout = Layout(first, chunk, 0, first, chunk, 0, 1, COLUMN, lanes)
-        _rotate(arrays, arrays, layout, cos, sin, 0, n_high, overlaps)
-        return
-    rest = 1 << n_high - 3  # rows that agree in the qubits to be rotated
-    layout = Layout(first, rest * chunk, chunk, 0, rest * row, row, rest, COLUMN, lanes)
-    _rotate(arrays, buffer, layout, cos, sin, 0, 3, overlaps)
-    qubit = 3
-    while n_high - qubit > 3:
-        rest >>= 3
-        gap = rest * row
-        layout = Layout(0, gap, 8 * gap, 0, gap, 8 * gap, 1 << qubit, rest * COLUMN, lanes)
-        _rotate(buffer, buffer, layout, cos, sin, qubit, 3, overlaps)
-        qubit += 3
-    n = n_high - qubit
-    layout = Layout(0, row, row << n, first, chunk, chunk << n, 1 << qubit, COLUMN, lanes)
-    _rotate(buffer, arrays, layout, cos, sin, qubit, n, overlaps)
+    for qubit in range(0, n_high, 3):
+        n = min(3, n_high - qubit)
+        rest = 1 << n_high - qubit - n  # rows that differ in the qubits behind these alone
+        if qubit == 0:
+            source, source_start, source_row = arrays, first, chunk
+            n_blocks, rows, n_groups = rest, 1, COLUMN
+        else:
+            source, source_start, source_row = buffer, 0, row
+            n_blocks, rows, n_groups = 1 << qubit, rest << n, rest * COLUMN
+        if rest == 1:
+            target, target_start, target_row = arrays, first, chunk
+        else:
+            target, target_start, target_row = buffer, 0, row
+        layout = Layout(
+            source_start, rest * source_row, rows * source_row,
+            target_start, rest * target_row, rows * target_row,
+            n_blocks, n_groups, lanes,
+        )  # fmt: skip
+        _rotate(source, target, layout, cos, sin, qubit, n, overlaps)
 
 
 def _arrays_like(arrays, n):
@@ -494,12 +496,6 @@ def _walk_batch(
     lanes, n_bits, n_high = shape
     size = lanes << n_bits + n_high
     n_states, n_groups, n_steps = here[0].size // size, len(overlaps), len(order)
-    if n_states == 1:
-        _walk(
-            here, there, 0, shape, permutations, order, last, kinds, gates, overlaps[0], board,
-            helping,
-        )  # fmt: skip
-        return
     claimed, done, _ = board
     group = _add_one(claimed, 0)
     while group < n_groups:
@@ -507,7 +503,7 @@ def _walk_batch(
             own = _new_board(n_steps, shape, overlaps.shape[2])
             _walk(
                 here, there, n * size, shape, permutations, order, last, kinds, gates,
-                overlaps[group], own, False,
+                overlaps[group], own, helping,
             )  # fmt: skip
         _add_one(done, 0)
         group = _add_one(claimed, 0)
@@ -518,7 +514,7 @@ def _walk_batch(
 # --------------------------------------------------------------------------------- what torch sees
 
 _busy_until = [0.0]  # seconds: no help is asked for before, since it was called off lately
-_permutations: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
+_known_tables: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 
 
 def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
@@ -532,11 +528,12 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     Returns:
         Amplitudes, shape (B, 2**N).
     """
+    if len(angles) == 0:
+        return states.clone()
     steps = np.arange(len(angles)) % block.n_steps
     order = np.roll(steps, 1)
-    order[:1] = block.n_steps  # nothing to permute before the first rotations
-    last = steps[-1] if len(steps) else -1
-    final, _ = _run(block, False, angles.detach(), (states.detach(),), steps, order, last)
+    order[0] = block.n_steps  # nothing to permute before the first rotations
+    final, _ = _run(block, False, angles.detach(), (states.detach(),), steps, order, steps[-1])
     return final
 
 
@@ -554,6 +551,8 @@ def apply_adjoint(
     Returns:
         d loss / d angles, shape (L * S, N), and d loss / d initial states, shape (B, 2**N).
     """
+    if len(angles) == 0:
+        return torch.zeros_like(angles), gradients.clone()
     steps = np.arange(len(angles))[::-1] % block.n_steps
     back = -angles.detach().flip(0)
     initial, overlaps = _run(
@@ -584,9 +583,9 @@ def _run(
     shape = (lanes, chunk_bits, vector_bits - chunk_bits)
     size = 2 ** (n_qubits + idle)
 
-    rotated = np.pad(block.rotated, ((0, 0), (idle, 0)))
     half = np.zeros((len(angles), n_qubits + idle), angles.dtype)
     np.divide(angles, 2, out=half[:, idle:], where=block.rotated[kinds])
+    permutations, rotated = _tables(block, inverse, lanes, idle)
     gates = (np.cos(half), np.sin(half), rotated)
 
     # numpy's memory, not torch's: it asks the system for huge pages
@@ -600,17 +599,20 @@ def _run(
         rows[:, 2**n_qubits :] = 0
     here, there = tuple(arrays[: len(states)]), tuple(arrays[len(states) :])
 
-    permutations = _read_permutations(block, inverse, lanes, size)
     n_groups = min(n_states, GROUPS)
     overlaps = np.zeros((n_groups, len(kinds), n_qubits + idle if len(states) == 2 else 0))
-    board = _new_board(len(kinds), shape, overlaps.shape[2])
-    arguments = (here, there, shape, permutations, order, last, kinds, gates, overlaps, board)
+    board = _new_board.py_func(len(kinds), shape, overlaps.shape[2])
+    settings = (shape, permutations, order, last, kinds, gates)
+    if n_states == 1:
+        walk, arguments = _walk, (here, there, 0, *settings, overlaps[0], board)
+    else:
+        walk, arguments = _walk_batch, (here, there, *settings, overlaps, board)
     pays = n_states * size * len(kinds) > PARALLEL_WORK and (n_states > 1 or shape[2] > 0)
     if pays and monotonic() > _busy_until[0]:
         for _ in range(torch.get_num_threads() - 1):
             # not threading.Thread, whose start() waits for the thread to run
-            _thread.start_new_thread(_walk_batch, (*arguments, True))
-    _walk_batch(*arguments, False)
+            _thread.start_new_thread(walk, (*arguments, True))
+    walk(*arguments, False)
     if board[0][-1]:
         _busy_until[0] = monotonic() + 1
     end = here if (len(kinds) + (last >= 0)) % 2 == 0 else there
@@ -618,28 +620,38 @@ def _run(
     return final, overlaps.sum(0)[:, idle:]
 
 
-def _read_permutations(block: RealBlock, inverse: bool, lanes: int, size: int) -> Permutations:
-    known = _permutations.setdefault(block, {})
+def _tables(
+    block: RealBlock, inverse: bool, lanes: int, idle: int
+) -> tuple[Permutations, np.ndarray]:
+    """The block's permutations, the identity behind them, and what it rotates, shape (S, N).
+
+    With ``idle`` more qubits in front.
+    """
+    known = _known_tables.setdefault(block, {})
     if (inverse, lanes) not in known:
         sources = block.inverse_sources if inverse else block.sources
         signs = block.inverse_signs if inverse else block.signs
-        identity = np.arange(size, dtype=np.int32)
-        table = np.tile(identity, (len(sources) + 1, 1))
-        table[:-1, : sources.shape[1]] = sources
-        sign_table = np.ones((len(table), size if signs is not None else 0), np.int8)
+        n_steps, n_amplitudes = sources.shape
+        size = n_amplitudes << idle
+        table = np.tile(np.arange(size, dtype=np.int32), (n_steps + 1, 1))
+        table[:-1, :n_amplitudes] = sources
+        sign_table = np.ones((n_steps + 1, 0 if signs is None else size), np.int8)
         if signs is not None:
-            sign_table[:-1, : signs.shape[1]] = signs
+            sign_table[:-1, :n_amplitudes] = signs
         heads = np.ascontiguousarray(table[:, ::lanes])
         pattern = table[:, :lanes] ^ table[:, :1]
         predicted = (heads[:, :, None] ^ pattern[:, None, :]).reshape(table.shape)
-        whole = (table == predicted).all(1) & (pattern < lanes).all(1) & (signs is None)
-        whole &= "avx512f" in _features()
-        word = np.int32 if lanes == 16 else np.int64
-        known[inverse, lanes] = Permutations(table, sign_table, whole, heads, pattern.astype(word))
+        whole = (table == predicted).all(1) & (pattern < lanes).all(1) & (sign_table > 0).all(1)
+        whole &= _has_avx512()
+        pattern = pattern.astype(np.int32 if lanes == 16 else np.int64)
+        known[inverse, lanes] = (
+            Permutations(table, sign_table, whole, heads, pattern),
+            np.pad(block.rotated, ((0, 0), (idle, 0))),
+        )
     return known[inverse, lanes]
 
 
-def _features() -> set[str]:
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # the user has asked for another target
-        return set()
-    return {name for name, has in binding.get_host_cpu_features().items() if has}
+def _has_avx512() -> bool:
+    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # the user compiles for another target
+        return False
+    return binding.get_host_cpu_features().get("avx512f", False)
