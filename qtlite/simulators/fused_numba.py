@@ -116,9 +116,15 @@ class _Vectors:
         return self.call(f"llvm.fmuladd.v{self.n_lanes}f{self.bits}", self.type, a, b, c)
 
     def permute(self, value, words):
-        """value[words & (lanes - 1)], an instruction of AVX-512."""
-        kind = "sf" if self.bits == 32 else "df"
-        return self.call(f"llvm.x86.avx512.permvar.{kind}.512", self.type, value, words)
+        """value[words], lane by lane."""
+        if _has_avx512():
+            kind = "sf" if self.bits == 32 else "df"
+            return self.call(f"llvm.x86.avx512.permvar.{kind}.512", self.type, value, words)
+        permuted = ir.Constant(self.type, ir.Undefined)
+        for lane in map(ir.IntType(32), range(self.n_lanes)):
+            picked = self.builder.extract_element(value, self.builder.extract_element(words, lane))
+            permuted = self.builder.insert_element(permuted, picked, lane)
+        return permuted
 
     def sum(self, value):
         """The lanes' sum in float64."""
@@ -642,7 +648,6 @@ def _tables(
         pattern = table[:, :lanes] ^ table[:, :1]
         predicted = (heads[:, :, None] ^ pattern[:, None, :]).reshape(table.shape)
         whole = (table == predicted).all(1) & (pattern < lanes).all(1) & (sign_table > 0).all(1)
-        whole &= _has_avx512()
         pattern = pattern.astype(np.int32 if lanes == 16 else np.int64)
         known[inverse, lanes] = (
             Permutations(table, sign_table, whole, heads, pattern),
