@@ -138,9 +138,9 @@ def test_pipeline_counts_what_it_is_told():
 
 def test_sentences_and_tables_are_printed_outside_notebooks(capsys):
     pages.say("**a**")
-    pages.show_table(["a", "b"], [[1, 2]])
+    pages.show_table(["a", "b"], [["x", "1,234"]])
     pages.foot()
     printed = capsys.readouterr().out.splitlines()
-    assert printed[:4] == ["**a**", "| a | b |", "| :-- | --: |", "| 1 | 2 |"]
+    assert printed[:4] == ["**a**", "| a | b |", "| :-- | --: |", "| x | 1,234 |"]
     assert printed[4].startswith("*This page ran in ")
     assert "torch" in printed[4]

@@ -33,7 +33,7 @@ def say(markdown: str) -> None:
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Show a table: first column left, the others right; numbers as they are given.
+    """Show a table; columns that hold numbers alone are aligned right.
 
     Example:
         >>> show_table(["recipe", "loss / nat"], [["literal", "2.303"]])
@@ -41,8 +41,20 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         | :-- | --: |
         | literal | 2.303 |
     """
-    lines = [head, [":--"] + ["--:"] * (len(head) - 1), *rows]
-    say("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+    rows = [[str(cell) for cell in row] for row in rows]
+    alignment = [
+        "--:" if all(map(_is_number, cells)) else ":--" for cells in zip(*rows, strict=True)
+    ]
+    lines = [head, alignment, *rows]
+    say("\n".join("| " + " | ".join(line) + " |" for line in lines))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", ""))
+    except ValueError:
+        return False
+    return True
 
 
 def foot() -> None:
