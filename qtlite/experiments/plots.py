@@ -260,7 +260,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
         >>> [axes.get_ylabel() for axes in loss_curves({"a run": epochs}).axes]
         ['training loss / nat', 'test accuracy']
     """
-    figure, (left, right) = _figure(7.0, 3.1, n_columns=2)
+    figure, (left, right) = _figure(6.4, 3.1, n_columns=2)
     for label, history in histories.items():
         epochs = [epoch["epoch"] for epoch in history]
         left.plot(epochs, [epoch["train_loss"] for epoch in history], label=label)
