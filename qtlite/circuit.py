@@ -19,7 +19,7 @@ Block = Callable[["tc.Circuit", Tensor], None]
 
 
 def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
-    """Append the paper's block: one Ry per qubit (Eq. 4), then CNOT(0, 1), CNOT(1, 2), ... (Fig. 1).
+    """Append the paper's block (Fig. 1): an Ry a qubit (Eq. 4), then CNOT(0, 1), CNOT(1, 2), ...
 
     Args:
         circuit: N qubits, changed in place.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.inject import (
     call_with_weights,
@@ -102,7 +103,8 @@ class QuantumTrain(nn.Module):
         self.feature, self.center_feature = feature, center_feature
         self.center_output, self.normalisation = center_output, normalisation
         self._scales = weight_scales(target, self._shapes)
-        bits = basis_bits(self.n_qubits, self.n_weights, bit_values)
+        # transposed, as blocked_mlp wants its inputs: one line a bit, shape (N, M)
+        bits = basis_bits(self.n_qubits, self.n_weights, bit_values).T.contiguous()
         self.register_buffer("_bits", bits, persistent=False)
         if normalisation != "none":
             with torch.no_grad():
@@ -118,11 +120,11 @@ class QuantumTrain(nn.Module):
         column = probability_feature(self.qnn(), self.feature)[: self.n_weights]
         if self.center_feature:
             column = column - column.mean()
-        return torch.cat([self._bits, column.unsqueeze(1)], dim=1)
+        return torch.cat([self._bits, column.unsqueeze(0)]).T
 
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably."""
-        flat = self.mapping(self._mapping_inputs())
+        flat = blocked_mlp(self.mapping, self._mapping_inputs())
         if self.center_output:
             flat = flat - flat.mean()
         split = split_weights(flat, self._shapes)

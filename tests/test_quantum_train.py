@@ -76,7 +76,7 @@ def test_weights_come_from_the_first_m_basis_states_in_order():
     flat = model.mapping(mapping_inputs(model.qnn(), model.n_weights))
     weights = model.weights()
     assert list(weights) == ["0.weight", "0.bias", "3.weight", "3.bias"]
-    assert torch.equal(torch.cat([w.flatten() for w in weights.values()]), flat)
+    torch.testing.assert_close(torch.cat([w.flatten() for w in weights.values()]), flat)
 
 
 def test_centred_feature_and_output():
