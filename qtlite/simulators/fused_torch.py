@@ -54,6 +54,8 @@ def apply_adjoint(
         d loss / d angles, shape (L * S, N), zero where a step does not rotate a qubit, and
         d loss / d initial states, shape (B, 2**N).
     """
+    if len(angles) == 0:
+        return torch.zeros_like(angles), gradients
     permutations = _permutations(block, states, inverse=True)
     pair = torch.cat([states, gradients])
     angle_gradients = torch.zeros_like(angles)
