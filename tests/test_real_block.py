@@ -73,6 +73,10 @@ def _controlled_hadamard(circuit, angles):
     )
 
 
+def _turn(angle):
+    return torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
+
+
 HADAMARD = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
 
 
@@ -91,8 +95,12 @@ HADAMARD = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
             "to be fused",
         ),
         (
+            lambda circuit, angles: circuit.any(0, unitary=_turn(angles[0])),
+            r"gate 'any' on qubits \(0,\) must not depend on the angles to be fused",
+        ),
+        (
             lambda circuit, angles: circuit.rx(0, theta=angles[0]),
-            r"gate 'rx' on qubits \(0,\) must not depend on the angles to be fused",
+            r"gate 'rx' on qubits \(0,\) must have real entries to be fused",
         ),
         (
             lambda circuit, angles: circuit.t(1),
@@ -102,7 +110,7 @@ HADAMARD = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
             lambda circuit, angles: circuit.any(0, unitary=np.array([[1.0, 1.0], [0.0, 1.0]])),
             r"gate 'any' on qubits \(0,\) must be unitary to be fused",
         ),
-        (u3_ring_cu3, r"gate 'u' on qubits \(0,\) must not depend on the angles to be fused"),
+        (u3_ring_cu3, r"gate 'u' on qubits \(0,\) must have real entries to be fused"),
     ],
 )
 def test_refusals_name_the_gate(block, message):

@@ -51,6 +51,11 @@ class RealBlock:
         """Turn the block's angles, shape (L, K), into rotation angles, shape (L * S, N)."""
         coefficients = torch.as_tensor(self.coefficients, dtype=angles.dtype, device=angles.device)
         offsets = torch.as_tensor(self.offsets, dtype=angles.dtype, device=angles.device)
+        if ((self.coefficients != 0).sum(-1) == 1).all():
+            # one angle each, as is usual: a copy, where a matrix product would wake all threads
+            scales, which = coefficients.sum(-1), coefficients.abs().argmax(-1)
+            own = angles.index_select(1, which.flatten()).unflatten(1, which.shape)
+            return (own * scales + offsets).flatten(0, 1)
         return (torch.einsum("sqk,lk->lsq", coefficients, angles) + offsets).flatten(0, 1)
 
 
@@ -151,12 +156,13 @@ def _constant_real_matrix(gate: dict, check: dict) -> np.ndarray:
     size = 2 ** len(gate["index"])
     matrix, other = matrix.reshape(size, size), other.reshape(size, size)
     where = f"gate {gate['name']!r} on qubits {gate['index']}"
+    largest = matrix.flat[np.abs(matrix).argmax()]
+    phase = largest / abs(largest)
+    if np.abs((matrix / phase).imag).max() > TOLERANCE:
+        raise NotRealAmplitude(f"{where} must have real entries to be fused")
     if np.abs(matrix - other).max() > TOLERANCE:
         raise NotRealAmplitude(f"{where} must not depend on the angles to be fused")
-    largest = matrix.flat[np.abs(matrix).argmax()]
-    matrix = matrix * (abs(largest) / largest)
-    if np.abs(matrix.imag).max() > TOLERANCE:
-        raise NotRealAmplitude(f"{where} must have real entries to be fused")
+    matrix = matrix / phase
     if np.abs(matrix.real @ matrix.real.T - np.eye(size)).max() > TOLERANCE:
         raise NotRealAmplitude(f"{where} must be unitary to be fused")
     return matrix.real
