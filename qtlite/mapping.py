@@ -110,7 +110,7 @@ def mapping_inputs(
     return torch.cat([bits, column], dim=1)
 
 
-class MappingNet(nn.Sequential):
+class MappingNet(nn.Module):
     """G_gamma of Eq. (3): a small fully connected net, applied to every row.
 
     Args:
@@ -135,6 +135,7 @@ class MappingNet(nn.Sequential):
         activation: str = "first",
         generator: torch.Generator | None = None,
     ):
+        super().__init__()
         widths = [n_inputs, *hidden, 1]
         if min(widths) < 1:
             raise ValueError(f"hidden must hold widths of at least 1, got {tuple(hidden)}")
@@ -149,11 +150,11 @@ class MappingNet(nn.Sequential):
             is_hidden = place < len(hidden)
             if is_hidden and (activation == "all" or (activation == "first" and place == 0)):
                 layers.append(nn.Tanh())
-        super().__init__(*layers)
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map rows x_i, shape (M, n_inputs), to weights theta_i, shape (M,)."""
-        return super().forward(inputs).squeeze(1)
+        return self.layers(inputs).squeeze(1)
 
     @torch.no_grad()
     def standardise_output(self, inputs: Tensor) -> None:
@@ -165,7 +166,7 @@ class MappingNet(nn.Sequential):
             inputs: shape (M, n_inputs), M >= 2.
         """
         outputs = self(inputs)
-        last = self[-1]
+        last = self.layers[-1]
         last.weight /= outputs.std()
         last.bias -= outputs.mean()
         last.bias /= outputs.std()

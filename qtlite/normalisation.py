@@ -30,8 +30,10 @@ class WeightScale:
     scale: float
 
 
-def weight_scales(module: nn.Module, names: Iterable[str]) -> dict[str, WeightScale]:
-    """Choose a scale for each tensor of the target, 1/sqrt(fan-in) for matrices and kernels.
+def weight_scales(
+    module: nn.Module, names: Iterable[str], gain: float = 2**0.5
+) -> dict[str, WeightScale]:
+    """Choose a scale for each tensor of the target, gain/sqrt(fan-in) for matrices and kernels.
 
     Biases get half the scale of the matrix beside them. A vector that starts constant (the gain
     and shift of a normalisation layer) is varied around that constant.
@@ -39,24 +41,30 @@ def weight_scales(module: nn.Module, names: Iterable[str]) -> dict[str, WeightSc
     Args:
         module: the target network.
         names: its parameters to generate.
+        gain: standard deviation of weights times sqrt(fan-in); sqrt(2) suits ReLU (He et al. 2015).
+
+    Raises:
+        ValueError: if the gain is not positive.
 
     Example:
-        >>> weight_scales(nn.Linear(4, 2), ["weight", "bias"])["bias"]
+        >>> weight_scales(nn.Linear(4, 2), ["weight", "bias"], gain=1)["bias"]
         WeightScale(is_matrix=False, centre=0.0, scale=0.25)
     """
+    if not gain > 0:
+        raise ValueError(f"gain must be positive, got {gain}")
     scales = {}
     for name in names:
         tensor = module.get_parameter(name)
         fan_in = _fan_in(tensor)
         if fan_in > 1:
-            scales[name] = WeightScale(True, 0.0, fan_in**-0.5)
+            scales[name] = WeightScale(True, 0.0, gain * fan_in**-0.5)
             continue
         owner = module.get_submodule(name.rpartition(".")[0])
         beside = max((_fan_in(p) for p in owner.parameters(recurse=False)), default=1)
         constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
         centre = float(tensor.detach().flatten()[0]) if constant else 0.0
         fan_in = beside if beside > 1 else max(tensor.numel(), 1)
-        scales[name] = WeightScale(False, centre, 0.5 * fan_in**-0.5)
+        scales[name] = WeightScale(False, centre, 0.5 * gain * fan_in**-0.5)
     return scales
 
 
@@ -82,7 +90,7 @@ def normalise_weights(
 
     Example:
         >>> import torch
-        >>> scales = weight_scales(nn.Linear(4, 1), ["weight"])
+        >>> scales = weight_scales(nn.Linear(4, 1), ["weight"], gain=1)
         >>> generated = {"weight": torch.tensor([[1.0, 1.0, 3.0, 3.0]])}
         >>> normalise_weights(generated, scales)["weight"]
         tensor([[-0.5000, -0.5000,  0.5000,  0.5000]])

@@ -45,6 +45,7 @@ class QuantumTrain(nn.Module):
         center_output: subtract the mean of the M generated numbers.
         normalisation: "none", "tensor" or "row", see ``normalise_weights``; unless "none", the
             mapping net starts with outputs of mean 0 and standard deviation 1.
+        weight_gain: scale of normalised weights, see ``weight_scales``.
         generator: source of the random start; PyTorch's global one if left out.
 
     Raises:
@@ -77,6 +78,7 @@ class QuantumTrain(nn.Module):
         center_feature: bool = False,
         center_output: bool = False,
         normalisation: str = "row",
+        weight_gain: float = 2**0.5,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
@@ -102,7 +104,7 @@ class QuantumTrain(nn.Module):
         )
         self.feature, self.center_feature = feature, center_feature
         self.center_output, self.normalisation = center_output, normalisation
-        self._scales = weight_scales(target, self._shapes)
+        self._scales = weight_scales(target, self._shapes, weight_gain)
         # transposed, as blocked_mlp wants its inputs: one line a bit, shape (N, M)
         bits = basis_bits(self.n_qubits, self.n_weights, bit_values).T.contiguous()
         self.register_buffer("_bits", bits, persistent=False)
@@ -124,7 +126,7 @@ class QuantumTrain(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably."""
-        flat = blocked_mlp(self.mapping, self._mapping_inputs())
+        flat = blocked_mlp(self.mapping.layers, self._mapping_inputs())
         if self.center_output:
             flat = flat - flat.mean()
         split = split_weights(flat, self._shapes)

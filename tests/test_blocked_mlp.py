@@ -28,7 +28,7 @@ def test_values_and_gradients_are_those_of_the_plain_net(
     net = MappingNet(14, (4, 20, 4), activation=activation).to(dtype)
     inputs, weights = torch.randn(n_rows, 14, dtype=dtype), torch.randn(n_rows, dtype=dtype)
     plain = results(net, net, inputs, weights)
-    blocked = results(lambda x: blocked_mlp(net, x), net, inputs, weights)
+    blocked = results(lambda x: blocked_mlp(net.layers, x), net, inputs, weights)
     for ours, theirs in zip(blocked, plain, strict=True):
         scale = theirs.abs().max()
         assert (ours - theirs).abs().max() <= tolerance * scale
@@ -36,20 +36,22 @@ def test_values_and_gradients_are_those_of_the_plain_net(
 
 def test_transposed_inputs_give_the_same():
     net, inputs = MappingNet(5, (3,)), torch.randn(5, 40)
-    torch.testing.assert_close(blocked_mlp(net, inputs.T), blocked_mlp(net, inputs.T.contiguous()))
+    torch.testing.assert_close(
+        blocked_mlp(net.layers, inputs.T), blocked_mlp(net.layers, inputs.T.contiguous())
+    )
 
 
 def test_gradients_against_finite_differences(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_NUMBERS", 60)
     net = MappingNet(3, (4, 2), activation="all").double()
     inputs = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: blocked_mlp(net, x), inputs)
+    assert torch.autograd.gradcheck(lambda x: blocked_mlp(net.layers, x), inputs)
 
 
 def test_two_calls_before_one_backward_do_not_share_tables():
     net, first, second = MappingNet(3, (4,)), torch.randn(6, 3), torch.randn(6, 3)
     parameters = list(net.parameters())
-    together = blocked_mlp(net, first).sum() + 2 * blocked_mlp(net, second).sum()
+    together = blocked_mlp(net.layers, first).sum() + 2 * blocked_mlp(net.layers, second).sum()
     apart = net(first).sum() + 2 * net(second).sum()
     for ours, theirs in zip(
         torch.autograd.grad(together, parameters),

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 import pytest
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.data import DATASETS, available, load_dataset
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -34,6 +35,16 @@ def test_released_is_what_the_notebooks_do():
 
 def test_changes_win_over_the_recipe():
     assert recipe_config("literal", "mnist", epochs=3, relu=True).epochs == 3
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_pixel_statistics_are_those_of_the_training_images(dataset):
+    if not available(dataset):
+        pytest.skip(f"{dataset} is not under QTLITE_DATA")
+    pixels = load_dataset(dataset).train_images.double() / 255
+    config = recipe_config("qtlite", dataset)
+    assert config.pixel_mean == pytest.approx(pixels.mean().item(), abs=1e-4)
+    assert config.pixel_std == pytest.approx(pixels.std().item(), abs=1e-4)
 
 
 def test_every_field_explains_itself():

@@ -46,8 +46,8 @@ def test_sizes_of_the_paper(n_inputs, hidden, count):
 @pytest.mark.parametrize(("activation", "n_tanh"), [("none", 0), ("first", 1), ("all", 3)])
 def test_activations(activation, n_tanh):
     net = MappingNet(4, (3, 3, 3), activation=activation)
-    assert sum(isinstance(layer, nn.Tanh) for layer in net) == n_tanh
-    assert isinstance(net[-1], nn.Linear)
+    assert sum(isinstance(layer, nn.Tanh) for layer in net.layers) == n_tanh
+    assert isinstance(net.layers[-1], nn.Linear)
 
 
 def test_without_activation_the_net_is_affine():

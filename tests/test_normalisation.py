@@ -8,7 +8,7 @@ from qtlite.normalisation import normalise_weights, weight_scales
 def test_row_standardisation_of_every_output_channel():
     conv = nn.Conv2d(6, 4, 3, groups=2)
     names = ["weight", "bias"]
-    scales = weight_scales(conv, names)
+    scales = weight_scales(conv, names, gain=1)
     weights = {"weight": 3 + 5 * torch.randn(4, 3, 3, 3), "bias": torch.ones(4)}
     normal = normalise_weights(weights, scales, "row")
     rows = normal["weight"].flatten(1)
@@ -20,7 +20,7 @@ def test_row_standardisation_of_every_output_channel():
 
 def test_tensor_scheme_scales_alone_and_none_leaves_all():
     layer = nn.Linear(16, 2)
-    scales = weight_scales(layer, ["weight"])
+    scales = weight_scales(layer, ["weight"], gain=1)
     weights = {"weight": torch.randn(2, 16)}
     assert torch.equal(
         normalise_weights(weights, scales, "tensor")["weight"], weights["weight"] / 4
@@ -30,7 +30,7 @@ def test_tensor_scheme_scales_alone_and_none_leaves_all():
 
 def test_gain_of_a_normalisation_layer_stays_around_one():
     norm = nn.BatchNorm1d(25)
-    scales = weight_scales(norm, ["weight", "bias"])
+    scales = weight_scales(norm, ["weight", "bias"], gain=1)
     weights = {"weight": torch.ones(25), "bias": torch.ones(25)}
     normal = normalise_weights(weights, scales, "row")
     assert normal["weight"].tolist() == pytest.approx([1.1] * 25)
@@ -38,14 +38,14 @@ def test_gain_of_a_normalisation_layer_stays_around_one():
 
 
 def test_rows_of_one_weight_are_not_standardised_away():
-    scales = weight_scales(nn.Linear(1, 3), ["weight"])
+    scales = weight_scales(nn.Linear(1, 3), ["weight"], gain=1)
     weights = {"weight": torch.tensor([[1.0], [2.0], [3.0]])}
     assert normalise_weights(weights, scales, "row")["weight"].unique().numel() == 3
 
 
 def test_constant_rows_give_finite_gradients():
     weights = torch.ones(2, 9, requires_grad=True)
-    scales = weight_scales(nn.Linear(9, 2), ["weight"])
+    scales = weight_scales(nn.Linear(9, 2), ["weight"], gain=1)
     normalise_weights({"weight": weights}, scales)["weight"][:, 0].sum().backward()
     assert weights.grad.isfinite().all()
 
@@ -53,3 +53,13 @@ def test_constant_rows_give_finite_gradients():
 def test_unknown_scheme():
     with pytest.raises(ValueError, match="scheme must be one of .*, got 'column'"):
         normalise_weights({}, {}, "column")
+
+
+def test_default_gain_is_hes_for_relu():
+    scales = weight_scales(nn.Linear(8, 2), ["weight"])
+    assert scales["weight"].scale == pytest.approx((2 / 8) ** 0.5)
+
+
+def test_gain_must_be_positive():
+    with pytest.raises(ValueError, match="gain must be positive, got 0"):
+        weight_scales(nn.Linear(2, 2), ["weight"], gain=0)

@@ -38,8 +38,8 @@ class TrainConfig:
 
     # the target network and its images
     relu: bool = _option(True, "ReLU after each hidden layer of the CNN")
-    pixel_mean: float = _option(0.5, "subtracted from pixels in [0, 1]")
-    pixel_std: float = _option(0.5, "then divides them")
+    pixel_mean: float = _option(0.3051, "subtracted from pixels in [0, 1]")
+    pixel_std: float = _option(0.3233, "then divides them")
 
     # the map from angles to weights
     angle_range: float = _option(3.141592653589793, "angles start uniform in +-this, radians")
@@ -52,11 +52,12 @@ class TrainConfig:
     )
     center_output: bool = _option(False, "subtract the generated numbers' mean")
     normalisation: str = _option("row", "of generated weights", SCHEMES)
+    weight_gain: float = _option(2**0.5, "scale of normalised weights times sqrt(fan-in)")
 
     # optimisation: Adam on the cross-entropy
     epochs: int = _option(20, "passes over the training images")
     batch_size: int = _option(128, "images a step")
-    learning_rate: float = _option(0.03, "Adam's; the peak of a one-cycle schedule")
+    learning_rate: float = _option(0.02, "Adam's; the peak of a one-cycle schedule")
     schedule: str = _option("one_cycle", "of the learning rate", SCHEDULES)
     weight_decay: float = _option(0.0, "Adam's L2 penalty")
     adam_eps: float = _option(1e-8, "Adam's epsilon")
@@ -77,7 +78,7 @@ class TrainConfig:
         for name in ("n_blocks", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "adam_eps", "pixel_std"):
+        for name in ("learning_rate", "adam_eps", "pixel_std", "weight_gain"):
             value = getattr(self, name)
             if not (isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
@@ -121,6 +122,8 @@ _LITERAL = {
 
 _RELEASED = {
     "relu": False,
+    "pixel_mean": 0.5,
+    "pixel_std": 0.5,
     "feature": "released",
     "center_feature": True,
     "activation": "none",
@@ -131,6 +134,14 @@ _RELEASED = {
     "schedule": "plateau",
     "weight_decay": 1e-5,
     "adam_eps": 1e-6,
+}
+
+# Mean and standard deviation of the training images' pixels in [0, 1], all channels together.
+PIXELS = {
+    "mnist": (0.1307, 0.3081),
+    "fashion_mnist": (0.2860, 0.3530),
+    "cifar10": (0.4734, 0.2516),
+    "digits": (0.3051, 0.3233),
 }
 
 # literal: the paper's words. released: the authors' code's choices on the paper's circuit.
@@ -157,7 +168,8 @@ def recipe_config(recipe: str, dataset: str = "digits", **changes: Any) -> Train
     if recipe not in RECIPES:
         raise ValueError(f"recipe must be one of {tuple(RECIPES)}, got {recipe!r}")
     values = {"dataset": dataset, "recipe": recipe, **RECIPES[recipe]}
-    if recipe == "qtlite":
+    if recipe == "qtlite" and dataset in PIXELS:  # TrainConfig refuses other names
+        values["pixel_mean"], values["pixel_std"] = PIXELS[dataset]
         values["learning_rate"] = _qtlite_learning_rate(
             changes.get("model", "qt"), changes.get("n_blocks", TrainConfig.n_blocks)
         )
@@ -173,4 +185,4 @@ def _qtlite_learning_rate(model: str, n_blocks: int) -> float:
     """One rule for all depths: every step moves the state by L angles at once."""
     if model == "classical":
         return 5e-3
-    return round(0.12 / max(n_blocks, 1) ** 0.5, 4)
+    return round(0.08 / max(n_blocks, 1) ** 0.5, 4)

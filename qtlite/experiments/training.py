@@ -57,6 +57,7 @@ def build_model(config: TrainConfig) -> nn.Module:
         center_feature=config.center_feature,
         center_output=config.center_output,
         normalisation=config.normalisation,
+        weight_gain=config.weight_gain,
         generator=torch.Generator().manual_seed(config.seed),
     )
 
