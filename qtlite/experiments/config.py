@@ -57,7 +57,7 @@ class TrainConfig:
     # optimisation: Adam on the cross-entropy
     epochs: int = _option(20, "passes over the training images")
     batch_size: int = _option(128, "images a step")
-    learning_rate: float = _option(0.02, "Adam's; the peak of a one-cycle schedule")
+    learning_rate: float = _option(0.015, "Adam's; the peak of a one-cycle schedule")
     schedule: str = _option("one_cycle", "of the learning rate", SCHEDULES)
     weight_decay: float = _option(0.0, "Adam's L2 penalty")
     adam_eps: float = _option(1e-8, "Adam's epsilon")
@@ -185,4 +185,4 @@ def _qtlite_learning_rate(model: str, n_blocks: int) -> float:
     """One rule for all depths: every step moves the state by L angles at once."""
     if model == "classical":
         return 5e-3
-    return round(0.08 / max(n_blocks, 1) ** 0.5, 4)
+    return round(0.06 / max(n_blocks, 1) ** 0.5, 4)
