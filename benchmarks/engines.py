@@ -1,0 +1,208 @@
+"""The simulators that are compared, each as a function that returns value and gradient.
+
+``engine(n_qubits, n_blocks)`` prepares the paper's circuit and returns a function of no arguments
+that gives the value of sum(weights * probabilities) and its gradient with respect to the angles,
+shape (L, N). Everything runs in single precision. An engine whose library is not installed raises
+ImportError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qtlite.circuit import ry_linear_cnot
+from qtlite.simulators import by_tensorcircuit, fused, fused_numba, fused_torch
+from qtlite.simulators.real_block import read_block
+
+Call = Callable[[], tuple[float, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One line of the tables."""
+
+    name: str
+    prepare: Callable[[int, int], Call]
+    threads: str  # "1", "2", or what else the library does
+    # amplitudes x blocks that it is measured with at most; more blocks are scaled linearly
+    largest: int
+
+
+def sample(n_qubits: int, n_blocks: int) -> tuple[Tensor, Tensor]:
+    """Angles, shape (L, N), radians, and the weights of the probabilities, shape (2**N,)."""
+    generator = torch.Generator().manual_seed(n_qubits)
+    angles = (torch.rand(n_blocks, n_qubits, generator=generator) * 2 - 1) * torch.pi
+    return angles, torch.randn(2**n_qubits, generator=generator)
+
+
+def _differentiated(probabilities: Callable[[Tensor], Tensor], angles: Tensor, weights: Tensor):
+    angles = angles.clone().requires_grad_()
+
+    def call() -> tuple[float, np.ndarray]:
+        value = (probabilities(angles) * weights).sum()
+        (gradient,) = torch.autograd.grad(value, angles)
+        return value.item(), gradient.numpy()
+
+    return call
+
+
+def qtlite(module, threads: int) -> Callable[[int, int], Call]:
+    """Ours, with the loops of one module."""
+
+    def prepare(n_qubits: int, n_blocks: int) -> Call:
+        block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+        call = _differentiated(lambda a: fused.probabilities(block, a), *sample(n_qubits, n_blocks))
+
+        def timed() -> tuple[float, np.ndarray]:
+            chosen, fused.engine = fused.engine, lambda *_: module
+            torch.set_num_threads(threads)
+            try:
+                return call()
+            finally:
+                fused.engine = chosen
+
+        return timed
+
+    return prepare
+
+
+def plain_torch(n_qubits: int, n_blocks: int) -> Call:
+    """Real amplitudes, gate by gate, differentiated by PyTorch: what one writes first."""
+    basis = torch.arange(2**n_qubits)
+    source = basis ^ basis >> 1
+
+    def probabilities(angles: Tensor) -> Tensor:
+        state = torch.zeros(2**n_qubits)
+        state[0] = 1
+        for row in angles:
+            cos, sin = (row / 2).cos(), (row / 2).sin()
+            for qubit in range(n_qubits):
+                zero, one = state.reshape(2**qubit, 2, -1).unbind(1)
+                pair = (
+                    cos[qubit] * zero - sin[qubit] * one,
+                    sin[qubit] * zero + cos[qubit] * one,
+                )
+                state = torch.stack(pair, dim=1)
+            state = state.reshape(-1)[source]
+        return state.square()
+
+    return _differentiated(probabilities, *sample(n_qubits, n_blocks))
+
+
+def tensorcircuit_torch(n_qubits: int, n_blocks: int) -> Call:
+    """TensorCircuit, PyTorch backend, gate by gate."""
+    return _differentiated(
+        lambda angles: by_tensorcircuit.probabilities(n_qubits, angles, ry_linear_cnot),
+        *sample(n_qubits, n_blocks),
+    )
+
+
+def tensorcircuit_jax(n_qubits: int, n_blocks: int) -> Call:
+    """TensorCircuit, JAX backend: one compiled block, scanned over the rows of angles."""
+    import jax
+    import tensorcircuit as tc
+
+    angles, weights = (jax.numpy.asarray(t.numpy()) for t in sample(n_qubits, n_blocks))
+    start = jax.numpy.zeros(2**n_qubits, dtype="complex64").at[0].set(1)
+
+    def one_block(state, row):
+        circuit = tc.Circuit(n_qubits, inputs=state)
+        ry_linear_cnot(circuit, row)
+        return circuit.state(), None
+
+    @jax.jit
+    @jax.value_and_grad
+    def value_and_gradient(angles):
+        state, _ = jax.lax.scan(one_block, start, angles)
+        return (jax.numpy.abs(state) ** 2 * weights).sum()
+
+    def call() -> tuple[float, np.ndarray]:
+        with tc.runtime_backend("jax"), tc.runtime_dtype("complex64"):
+            value, gradient = value_and_gradient(angles)
+            return float(value), np.asarray(gradient)
+
+    return call
+
+
+def _pennylane_block(angles, n_qubits: int) -> None:
+    import pennylane as qml
+
+    for row in angles:
+        for qubit in range(n_qubits):
+            qml.RY(row[qubit], wires=qubit)
+        for qubit in range(n_qubits - 1):
+            qml.CNOT(wires=[qubit, qubit + 1])
+
+
+def pennylane_backprop(n_qubits: int, n_blocks: int) -> Call:
+    """PennyLane, default.qubit, differentiated by PyTorch."""
+    import pennylane as qml
+
+    device = qml.device("default.qubit", wires=n_qubits)
+
+    @qml.qnode(device, interface="torch", diff_method="backprop")
+    def probabilities(angles):
+        _pennylane_block(angles, n_qubits)
+        return qml.probs(wires=range(n_qubits))
+
+    return _differentiated(probabilities, *sample(n_qubits, n_blocks))
+
+
+def pennylane_lightning(n_qubits: int, n_blocks: int) -> Call:
+    """PennyLane, lightning.qubit (C++), adjoint; the value as a diagonal observable's mean."""
+    import pennylane as qml
+    from scipy.sparse import diags
+
+    angles, weights = sample(n_qubits, n_blocks)
+    device = qml.device("lightning.qubit", wires=n_qubits, c_dtype=np.complex64)
+    observable = qml.SparseHamiltonian(
+        diags(weights.numpy().astype(complex)).tocsr(), wires=range(n_qubits)
+    )
+
+    @qml.qnode(device, interface="torch", diff_method="adjoint")
+    def mean(angles):
+        _pennylane_block(angles, n_qubits)
+        return qml.expval(observable)
+
+    angles = angles.clone().requires_grad_()
+
+    def call() -> tuple[float, np.ndarray]:
+        value = mean(angles)
+        (gradient,) = torch.autograd.grad(value, angles)
+        return value.item(), gradient.numpy()
+
+    return call
+
+
+def torchquantum(n_qubits: int, n_blocks: int) -> Call:
+    """TorchQuantum, gate by gate."""
+    import torchquantum as tq
+
+    def probabilities(angles: Tensor) -> Tensor:
+        device = tq.QuantumDevice(n_wires=n_qubits)
+        for row in angles:
+            for qubit in range(n_qubits):
+                device.ry(wires=qubit, params=row[qubit])
+            for qubit in range(n_qubits - 1):
+                device.cnot(wires=[qubit, qubit + 1])
+        return device.get_states_1d().abs().square()[0]
+
+    return _differentiated(probabilities, *sample(n_qubits, n_blocks))
+
+
+ENGINES = (
+    Engine("qtlite, Numba", qtlite(fused_numba, 1), "1", 2**30),
+    Engine("qtlite, Numba", qtlite(fused_numba, 2), "2", 2**30),
+    Engine("qtlite, plain torch", qtlite(fused_torch, 2), "2", 2**24),
+    Engine("torch autodiff, real, gate by gate", plain_torch, "2", 2**20),
+    Engine("PennyLane lightning.qubit, adjoint", pennylane_lightning, "2", 2**20),
+    Engine("PennyLane default.qubit, backprop", pennylane_backprop, "2", 2**17),
+    Engine("TensorCircuit, JAX, jit + scan", tensorcircuit_jax, "XLA's", 2**20),
+    Engine("TensorCircuit, PyTorch", tensorcircuit_torch, "2", 2**17),
+    Engine("TorchQuantum", torchquantum, "2", 2**17),
+)

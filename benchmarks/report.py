@@ -1,0 +1,179 @@
+"""benchmarks/simulators.json as a README with tables, and as plots."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def _time(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:,.0f} s"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cases(results: Row) -> str:
+    sizes = list(dict.fromkeys((row["n_qubits"], row["n_blocks"]) for row in results["cases"]))
+    names = list(dict.fromkeys((row["engine"], row["threads"]) for row in results["cases"]))
+    found = {
+        (row["engine"], row["threads"], row["n_qubits"], row["n_blocks"]): row
+        for row in results["cases"]
+    }
+    lines = []
+    for name, threads in names:
+        cells = [name, threads]
+        for size in sizes:
+            row = found[name, threads, *size]
+            best = min(
+                found[key]["median_s"] for key in found if key[0] == names[0][0] and key[2:] == size
+            )
+            star = "" if row["n_blocks_measured"] == row["n_blocks"] else "*"
+            times = f" ({row['median_s'] / best:,.3g}×)" if name != names[0][0] else ""
+            cells.append(_time(row["median_s"]) + star + times)
+        lines.append(cells)
+    return _table(["simulator", "threads", *(f"{n} × {length}" for n, length in sizes)], lines)
+
+
+def _floor(results: Row) -> str:
+    rows = [
+        [
+            f"{row['n_qubits']} × {row['n_blocks']}",
+            _time(row["median_s"]),
+            _time(row["flops_s"]),
+            _time(row["bytes_s"]),
+            f"{row['median_s'] / max(row['flops_s'], row['bytes_s']):.2f}×",
+        ]
+        for row in results["floor"]
+    ]
+    return _table(
+        ["qubits × blocks", "forward", "flops alone", "bytes alone", "forward / floor"], rows
+    )
+
+
+def _growth(results: Row) -> str:
+    header = ["threads", *(str(n) for n in range(13, 23)), "mean growth", "largest"]
+    lines = []
+    for threads in dict.fromkeys(row["threads"] for row in results["growth"]):
+        times = [
+            row["median_s"] / row["n_blocks"]
+            for row in results["growth"]
+            if row["threads"] == threads
+        ]
+        ratios = [after / before for before, after in pairwise(times)]
+        mean = (times[-1] / times[0]) ** (1 / len(ratios))
+        lines.append([threads, *map(_time, times), f"{mean:.2f}×", f"{max(ratios):.2f}×"])
+    return _table(header, lines)
+
+
+def _steps(results: Row) -> str:
+    rows = [
+        [
+            row["dataset"],
+            str(row["batch"]),
+            str(row["threads"]),
+            row["model"],
+            _time(row["median_s"]),
+            f"{row['times_the_cnn']:.2f}×",
+        ]
+        for row in results["training_steps"]
+    ]
+    return _table(["images", "batch", "threads", "model", "one step", "of the CNN's"], rows)
+
+
+def write_readme(results: Row, path: Path) -> None:
+    """Write the README whole, from the JSON alone."""
+    versions = ", ".join(f"{name} {v}" for name, v in results["versions"].items() if v)
+    left_out = "; ".join(f"{name} ({why})" for name, why in results["left_out"].items())
+    memory = results["memory_bytes_19_323"]
+    commit = results["commit"][:10] + (" with changes" if results["uncommitted"] else "")
+    text = f"""# Benchmarks
+
+`make bench` (or `python -m benchmarks.simulators`) writes `simulators.json`, and from it this page
+and the plots. JAX comes with `pip install -e .[bench]`; peers that are not installed are left out.
+
+{results["date"][:10]}, commit {commit}, \
+{results["processor"]}, {results["cores"]} cores (load before: {results["load_before"]:.1f}), \
+Python {results["python"]}, {versions}. Left out: {left_out or "none"}.
+
+## Value and gradient of a scalar of all probabilities
+
+Ry on every qubit and a linear CNOT chain, qubits × blocks, single precision; medians. In brackets:
+times our faster line. An asterisk marks times measured with fewer blocks and scaled linearly
+(`n_blocks_measured` in the JSON).
+
+{_cases(results)}
+
+One value and gradient at 19 × 323 raises the process's memory by \
+{"?" if memory is None else f"{memory / 1e6:.0f} MB"}.
+
+## How far from the floor
+
+The forward pass alone on one thread, against its flops (3 for each Ry and amplitude) over the
+measured peak ({results["peaks"]["flops_per_s"] / 1e9:.0f} Gflop/s of fused multiply-adds in
+registers) and its bytes over the measured speed of a copy of the same size.
+
+{_floor(results)}
+
+## Time a block against qubits
+
+Value and gradient, 8 blocks.
+
+{_growth(results)}
+
+## Training steps
+
+Forward, backward and Adam on random images, the recipe `qtlite`.
+
+{_steps(results)}
+"""
+    if "by_qubits" in results:
+        text += """
+## Plots
+
+![Time against qubits](by_qubits.svg)
+
+![Time against blocks](by_blocks.svg)
+"""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def write_plots(results: Row, folder: Path) -> None:
+    """by_qubits.svg and by_blocks.svg."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    for name, axis, label in (
+        ("by_qubits", "n_qubits", "qubits (4 blocks)"),
+        ("by_blocks", "n_blocks", "blocks (13 qubits)"),
+    ):
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.subplots()
+        rows = results[name]
+        for engine, threads in dict.fromkeys((row["engine"], row["threads"]) for row in rows):
+            line = [row for row in rows if (row["engine"], row["threads"]) == (engine, threads)]
+            axes.plot(
+                [row[axis] for row in line],
+                [row["median_s"] for row in line],
+                marker="o",
+                markersize=3,
+                label=f"{engine} ({threads})",
+            )
+        axes.set(xlabel=label, ylabel="value + gradient, seconds", yscale="log")
+        if axis == "n_blocks":
+            axes.set_xscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), title="(threads)")
+        # no date and no random ids: the same numbers give the same file
+        with mpl.rc_context({"svg.hashsalt": "qtlite"}):
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})

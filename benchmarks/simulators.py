@@ -1,0 +1,322 @@
+"""Measure value + gradient, training steps and the floor; write benchmarks/simulators.json.
+
+    python -m benchmarks.simulators            everything, some minutes
+    python -m benchmarks.simulators --quick    the tables without the plots' sweeps
+    python -m benchmarks.simulators --report   README and plots anew from the JSON, no measurement
+
+Times are medians of at least MIN_REPEATS calls after one that is not counted. Peers that are not
+installed (``pip install -e .[bench]`` brings JAX) are left out and named in the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from benchmarks.engines import ENGINES, Engine, qtlite
+from benchmarks.report import write_plots, write_readme
+from qtlite.circuit import ry_linear_cnot
+from qtlite.experiments.config import recipe_config
+from qtlite.experiments.training import build_model
+from qtlite.simulators import fused_numba
+from qtlite.simulators.real_block import read_block
+
+RESULTS = Path(__file__).with_name("simulators.json")
+CASES = ((13, 16), (13, 121), (19, 19), (19, 323))
+MIN_REPEATS, MAX_REPEATS = 5, 50
+SECONDS = 1.0  # of repeats, if MIN_REPEATS take no longer
+PATIENCE = 20.0  # seconds: an engine's sweep ends with a call slower than this
+PACKAGES = (
+    "torch", "numba", "numpy", "tensorcircuit-ng", "pennylane", "pennylane-lightning", "jax",
+    "torchquantum",
+)  # fmt: skip
+
+
+def measure(call: Callable[[], object]) -> dict[str, Any]:
+    """Median and least wall time of a call, seconds."""
+    start = time.perf_counter()
+    call()
+    first = time.perf_counter() - start
+    times: list[float] = []
+    while len(times) < MIN_REPEATS or (sum(times) < SECONDS and len(times) < MAX_REPEATS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+        if sum(times) > PATIENCE:
+            break
+    return {
+        "first_s": first,
+        "median_s": median(times),
+        "min_s": min(times),
+        "repeats": len(times),
+    }
+
+
+def measure_engine(engine: Engine, n_qubits: int, n_blocks: int) -> dict[str, Any]:
+    """Time one case; where the engine is too slow for it, fewer blocks, scaled linearly."""
+    measured = min(n_blocks, max(1, engine.largest >> n_qubits))
+    if not engine.threads.isdigit():
+        torch.set_num_threads(os.cpu_count() or 1)
+    else:
+        torch.set_num_threads(int(engine.threads))
+    times = measure(engine.prepare(n_qubits, measured))
+    times["median_s"] *= n_blocks / measured
+    times["min_s"] *= n_blocks / measured
+    return {
+        "engine": engine.name,
+        "threads": engine.threads,
+        "n_qubits": n_qubits,
+        "n_blocks": n_blocks,
+        "n_blocks_measured": measured,
+        **times,
+    }
+
+
+def agreeing(engines: tuple[Engine, ...]) -> tuple[list[Engine], dict[str, str]]:
+    """The engines that are installed and compute what ours computes; why others are left out."""
+    value, gradient = qtlite(fused_numba, 1)(5, 3)()
+    good, left_out = [], {}
+    for engine in engines:
+        try:
+            theirs, slope = engine.prepare(5, 3)()
+        except ImportError as error:
+            left_out[engine.name] = str(error)
+            continue
+        np.testing.assert_allclose(theirs, value, atol=1e-4, err_msg=engine.name)
+        np.testing.assert_allclose(slope, gradient, atol=1e-4, err_msg=engine.name)
+        good.append(engine)
+    return good, left_out
+
+
+# ---------------------------------------------------------------------------------------- the floor
+
+
+@numba.njit(fastmath=True)
+def _multiply_and_add(values: np.ndarray, a: np.float32, b: np.float32) -> None:
+    for i in range(values.size):
+        value = values[i]
+        for _ in range(8):
+            value = value * a + b
+        values[i] = value
+
+
+def machine_peaks() -> dict[str, float]:
+    """Of one core: single-precision flop/s (fused multiply-adds) and bytes/s (copies, three sizes).
+
+    The multiply-adds are chains of 8 in registers on an array that fits the first cache.
+    """
+    values = np.ones(4096, np.float32)
+    calls = 200
+    a, b = np.float32(0.5), np.float32(0.25)
+
+    def multiply_and_add():
+        for _ in range(calls):
+            _multiply_and_add(values, a, b)
+
+    peaks = {"flops_per_s": 2 * 8 * values.size * calls / measure(multiply_and_add)["min_s"]}
+    for n_qubits in (13, 19, 22):
+        source = np.ones(2**n_qubits, np.float32)
+        target = np.empty_like(source)
+        calls = max(1, 2**22 >> n_qubits)
+
+        def copy(source=source, target=target, calls=calls):
+            for _ in range(calls):
+                np.copyto(target, source)
+
+        peaks[f"bytes_per_s_{n_qubits}"] = 2 * source.nbytes * calls / measure(copy)["min_s"]
+    return peaks
+
+
+def forward_and_floor(n_qubits: int, n_blocks: int, peaks: dict[str, float]) -> dict[str, Any]:
+    """The forward loops alone on one thread, and the least time they could take on this machine.
+
+    An Ry costs 3 flops an amplitude (two products, one sum); a block reads and writes the state
+    once.
+    """
+    torch.set_num_threads(1)
+    block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+    angles = torch.rand(n_blocks, n_qubits)
+    state = torch.zeros(1, 2**n_qubits)
+    state[0, 0] = 1
+    flops = 3 * n_qubits * 2**n_qubits * n_blocks
+    nbytes = 2 * 4 * 2**n_qubits * n_blocks
+    return {
+        "n_qubits": n_qubits,
+        "n_blocks": n_blocks,
+        "flops_s": flops / peaks["flops_per_s"],
+        "bytes_s": nbytes / peaks[f"bytes_per_s_{n_qubits}"],
+        **measure(lambda: fused_numba.apply(block, angles, state)),
+    }
+
+
+def memory_of(n_qubits: int, n_blocks: int) -> int | None:
+    """Bytes by which one value + gradient raises the memory of a new process; None off Linux."""
+    if not Path("/proc/self/status").exists():
+        return None
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_memory_here, (n_qubits, n_blocks))
+
+
+def _memory_here(n_qubits: int, n_blocks: int) -> int:
+    def read(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+    qtlite(fused_numba, 2)(5, 2)()  # loads the compiled code
+    call = qtlite(fused_numba, 2)(n_qubits, n_blocks)
+    before = read("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    call()
+    return read("VmHWM") - before
+
+
+# ----------------------------------------------------------------------------------- training steps
+
+
+def training_steps() -> Iterator[dict[str, Any]]:
+    """Whole optimiser steps on random images: the plain CNN and Quantum-Train of the same CNN."""
+    for dataset, shape, batch, depths, all_threads in (
+        ("mnist", (1, 28, 28), 128, (16, 121), (1, 2)),
+        ("cifar10", (3, 32, 32), 1000, (19, 323), (2,)),
+    ):
+        images = torch.rand(batch, *shape) * 2 - 1
+        labels = torch.randint(10, (batch,))
+        for threads in all_threads:
+            torch.set_num_threads(threads)
+            plain = None
+            for n_blocks in (None, *depths):
+                model = "classical" if n_blocks is None else "qt"
+                config = recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks or 1)
+                network = build_model(config)
+                optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+
+                def step(network=network, optimiser=optimiser, images=images, labels=labels):
+                    optimiser.zero_grad()
+                    F.cross_entropy(network(images), labels).backward()
+                    optimiser.step()
+
+                times = measure(step)
+                plain = plain or times["median_s"]
+                yield {
+                    "dataset": dataset,
+                    "batch": batch,
+                    "threads": threads,
+                    "model": "CNN" if n_blocks is None else f"QT-{n_blocks}",
+                    "times_the_cnn": times["median_s"] / plain,
+                    **times,
+                }
+
+
+# -------------------------------------------------------------------------------------- the program
+
+
+def sweeps(engines: list[Engine]) -> dict[str, list[dict[str, Any]]]:
+    """Time against qubits (4 blocks) and against blocks (13 qubits)."""
+    by_qubits, by_blocks = [], []
+    for engine in engines:
+        for n_qubits in range(4, 23):
+            row = measure_engine(engine, n_qubits, 4)
+            by_qubits.append(row)
+            if row["first_s"] > PATIENCE / 4:
+                break
+        for n_blocks in (1, 4, 16, 64, 121, 323):
+            if n_blocks << 13 > engine.largest:
+                break
+            by_blocks.append(measure_engine(engine, 13, n_blocks))
+    return {"by_qubits": by_qubits, "by_blocks": by_blocks}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _command(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def run(quick: bool) -> dict[str, Any]:
+    """Measure everything; the dictionary that becomes the JSON."""
+    folder = Path(__file__).parent
+    engines, left_out = agreeing(ENGINES)
+    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    peaks = machine_peaks()
+    cases = []
+    for n_qubits, n_blocks in CASES:
+        for engine in engines:
+            row = measure_engine(engine, n_qubits, n_blocks)
+            cases.append(row)
+            print(
+                f"{n_qubits} x {n_blocks:3}  {row['median_s'] * 1e3:12.2f} ms  "
+                f"{engine.name} ({engine.threads})",
+                flush=True,
+            )
+    ours = [engine for engine in engines if engine.name == "qtlite, Numba"]
+    growth = [measure_engine(engine, n, 8) for engine in ours for n in range(13, 23)]
+    results = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _command("git", "-C", str(folder), "rev-parse", "HEAD"),
+        "uncommitted": bool(
+            _command("git", "-C", str(folder), "status", "--porcelain", "-uno", "--", "../qtlite")
+        ),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load_before": load_before,
+        "python": platform.python_version(),
+        "versions": {package: _version(package) for package in PACKAGES},
+        "left_out": left_out,
+        "peaks": peaks,
+        "cases": cases,
+        "growth": growth,
+        "floor": [forward_and_floor(*case, peaks) for case in ((13, 121), (19, 19))],
+        "memory_bytes_19_323": memory_of(19, 323),
+        "training_steps": list(training_steps()),
+    }
+    return results | (sweeps(engines) if not quick else {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="leave out the plots' sweeps")
+    parser.add_argument("--report", action="store_true", help="write the report anew, no measuring")
+    options = parser.parse_args()
+    if not options.report:
+        results = run(options.quick)
+        unfinished = RESULTS.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(results, indent=1) + "\n")
+        os.replace(unfinished, RESULTS)
+    results = json.loads(RESULTS.read_text())
+    write_readme(results, RESULTS.with_name("README.md"))
+    if "by_qubits" in results:
+        write_plots(results, RESULTS.parent)
+
+
+if __name__ == "__main__":
+    main()
