@@ -23,9 +23,9 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _cases(results: Row) -> str:
     sizes = list(dict.fromkeys((row["n_qubits"], row["n_blocks"]) for row in results["cases"]))
-    names = list(dict.fromkeys((row["engine"], row["threads"]) for row in results["cases"]))
+    names = list(dict.fromkeys((row["engine"], row["allowed_threads"]) for row in results["cases"]))
     found = {
-        (row["engine"], row["threads"], row["n_qubits"], row["n_blocks"]): row
+        (row["engine"], row["allowed_threads"], row["n_qubits"], row["n_blocks"]): row
         for row in results["cases"]
     }
     lines = []
@@ -62,11 +62,11 @@ def _floor(results: Row) -> str:
 def _growth(results: Row) -> str:
     header = ["threads", *(str(n) for n in range(13, 23)), "mean growth", "largest"]
     lines = []
-    for threads in dict.fromkeys(row["threads"] for row in results["growth"]):
+    for threads in dict.fromkeys(row["allowed_threads"] for row in results["growth"]):
         times = [
             row["median_s"] / row["n_blocks"]
             for row in results["growth"]
-            if row["threads"] == threads
+            if row["allowed_threads"] == threads
         ]
         ratios = [after / before for before, after in pairwise(times)]
         mean = (times[-1] / times[0]) ** (1 / len(ratios))
@@ -107,8 +107,8 @@ Python {results["python"]}, {versions}. Left out: {left_out or "none"}.
 ## Value and gradient of a scalar of all probabilities
 
 Ry on every qubit and a linear CNOT chain, qubits × blocks, single precision; medians. In brackets:
-times our faster line. An asterisk marks times measured with fewer blocks and scaled linearly
-(`n_blocks_measured` in the JSON).
+times our faster line. "1 or 2" threads: the faster of both; XLA takes all cores. An asterisk marks
+times measured with fewer blocks and scaled linearly (`n_blocks_measured` in the JSON).
 
 {_cases(results)}
 
@@ -160,8 +160,12 @@ def write_plots(results: Row, folder: Path) -> None:
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.subplots()
         rows = results[name]
-        for engine, threads in dict.fromkeys((row["engine"], row["threads"]) for row in rows):
-            line = [row for row in rows if (row["engine"], row["threads"]) == (engine, threads)]
+        for engine, threads in dict.fromkeys(
+            (row["engine"], row["allowed_threads"]) for row in rows
+        ):
+            line = [
+                row for row in rows if (row["engine"], row["allowed_threads"]) == (engine, threads)
+            ]
             axes.plot(
                 [row[axis] for row in line],
                 [row["median_s"] for row in line],
