@@ -137,7 +137,7 @@ def test_evaluation_over_batches_is_the_mean_over_images(digits):
     model = build_model(replace(QUICK, model="classical")).eval()
     images, labels = digits.train_images[:1200], digits.train_labels[:1200]
     loss, accuracy = evaluate(model, images, labels, QUICK)
-    logits = model((images.float() / 255 - 0.5) / 0.5)
+    logits = model((images.float() / 255 - QUICK.pixel_mean) / QUICK.pixel_std)
     assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert accuracy == (logits.argmax(1) == labels).double().mean().item()
 
