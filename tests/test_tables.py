@@ -20,6 +20,7 @@ def record(accuracy, **changes):
         "seed": config.seed,
         "evaluated_on": "validation" if config.n_validation else "test",
         "test_accuracy": accuracy,
+        "wall_seconds": 120.0,
         "config": config.to_dict(),
     }
 
@@ -73,7 +74,7 @@ def test_results_stand_between_the_readmes_comments_and_nowhere_else(tmp_path):
     lines = path.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
     assert "old" not in lines
-    assert "| Table I, QT-16 | 457 | 81.08 | 96.00 (1 seed) |" in lines
+    assert "| Table I, QT-16 | 457 | 81.08 | 96.00 (1 seed) | 2.0 |" in lines
     path.write_text("no comments")
     with pytest.raises(ValueError, match="path must hold the comments .* got .*README.md without"):
         write_between_marks("", path)

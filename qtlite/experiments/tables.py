@@ -121,8 +121,8 @@ def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
 def results(records: Iterable[Record]) -> str:
     """The README's short table: each dataset's recorded rows, the paper's number beside ours."""
     records = list(records)
-    head = ["", "trainable parameters", "paper, test %", "qtlite, test %"]
-    lines = [_line(head), _line(["---", "--:", "--:", "--:"])]
+    head = ["", "trainable parameters", "paper, test %", "qtlite, test %", "minutes a run"]
+    lines = [_line(head), _line(["---", *["--:"] * 4])]
     for dataset, name in TABLE_NAMES.items():
         for row in TABLES[dataset]:
             found = select(
@@ -134,8 +134,10 @@ def results(records: Iterable[Record]) -> str:
             )
             if found:
                 ours = format_accuracy(found)
-                paper = f"{row.test_accuracy:.2f}"
-                lines.append(_line([f"{name}, {_name(row)}", f"{row.n_trainable:,}", paper, ours]))
+                minutes = statistics.fmean(record["wall_seconds"] for record in found) / 60
+                cells = [f"{name}, {_name(row)}", f"{row.n_trainable:,}"]
+                cells += [f"{row.test_accuracy:.2f}", ours, f"{minutes:.1f}"]
+                lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
 
