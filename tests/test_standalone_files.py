@@ -12,7 +12,10 @@ import qtlite
 def test_file_imports_nothing_of_ours(name):
     tree = ast.parse((Path(qtlite.__file__).parent / f"{name}.py").read_text())
     modules = {
-        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
     } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     outside = {module.partition(".")[0] for module in modules}
     assert outside <= {"__future__", "collections", "copy", "itertools", "math", "typing",
