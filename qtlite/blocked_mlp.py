@@ -28,7 +28,7 @@ def blocked_mlp(net: nn.Sequential, inputs: Tensor) -> Tensor:
         Shape (M,), differentiable once.
 
     Raises:
-        ValueError: if the net has another kind of layer.
+        ValueError: if the net has another kind of layer or output, or there are no inputs.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
@@ -46,6 +46,10 @@ def blocked_mlp(net: nn.Sequential, inputs: Tensor) -> Tensor:
             has_tanh[-1] = True
         else:
             raise ValueError(f"net must be Linear layers, each with at most a Tanh, got {layer}")
+    if not tensors or len(tensors[-1]) != 1:
+        raise ValueError(f"net must end in a Linear layer with one output, got {net}")
+    if inputs.ndim != 2 or len(inputs) == 0:
+        raise ValueError(f"inputs must have shape (M, n_inputs), M >= 1, got {tuple(inputs.shape)}")
     return _BlockedMLP.apply(inputs, tuple(has_tanh), *tensors)
 
 

@@ -47,8 +47,11 @@ def save_safetensors(
         raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    save_model(network, str(unfinished), metadata=dict(metadata or {}))
-    unfinished.replace(path)
+    try:
+        save_model(network, str(unfinished), metadata=dict(metadata or {}))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -38,6 +38,8 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
                 f"names must be parameters of the target {list(shapes)}, got {unknown}"
             )
         shapes = {name: shape for name, shape in shapes.items() if name in names}
+        if not names:
+            raise ValueError("names must name at least one parameter of the target, got none")
     if not shapes:
         raise ValueError(
             f"target must have parameters to generate, got none in {type(module).__name__}"
@@ -150,4 +152,6 @@ def with_weights(
     with torch.no_grad():
         for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
             tensor.data = values[name].detach().clone().to(tensor.dtype)
-    return plain.train(module.training)
+    for copied, original in zip(plain.modules(), module.modules(), strict=True):
+        copied.training = original.training
+    return plain

@@ -57,10 +57,15 @@ def basis_bits(n_qubits: int, n_states: int, values: tuple[float, float] = (0.0,
     Returns:
         Shape (n_states, N), PyTorch's default dtype.
 
+    Raises:
+        ValueError: if ``n_states`` is out of range.
+
     Example:
         >>> basis_bits(2, 3, values=(-1, 1)).tolist()
         [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]]
     """
+    if not 1 <= n_states <= 2**n_qubits:
+        raise ValueError(f"n_states must be between 1 and {2**n_qubits}, got {n_states}")
     shifts = torch.arange(n_qubits - 1, -1, -1)
     bits = torch.arange(n_states).unsqueeze(1) >> shifts & 1
     return torch.tensor(values, dtype=torch.get_default_dtype())[bits]

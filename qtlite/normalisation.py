@@ -20,12 +20,15 @@ SCHEMES = ("none", "tensor", "row")
 # A row's variance is compared with 1; this keeps the gradient of a constant row finite.
 VARIANCE_FLOOR = 1e-8
 
+# Of two weights, standardising leaves nothing but a sign; of a few, little more.
+SHORTEST_ROW = 8
+
 
 @dataclass(frozen=True)
 class WeightScale:
     """Where one tensor's generated values go: centre + scale * value."""
 
-    is_matrix: bool  # rows (output units or channels) of more than one weight
+    has_rows: bool  # rows (output units or channels) long enough to be standardised
     centre: float
     scale: float
 
@@ -48,28 +51,28 @@ def weight_scales(
 
     Example:
         >>> weight_scales(nn.Linear(4, 2), ["weight", "bias"], gain=1)["bias"]
-        WeightScale(is_matrix=False, centre=0.0, scale=0.25)
+        WeightScale(has_rows=False, centre=0.0, scale=0.25)
     """
     if not gain > 0:
         raise ValueError(f"gain must be positive, got {gain}")
     scales = {}
     for name in names:
         tensor = module.get_parameter(name)
-        fan_in = _fan_in(tensor)
-        if fan_in > 1:
-            scales[name] = WeightScale(True, 0.0, gain * fan_in**-0.5)
+        if tensor.ndim > 1:
+            fan_in = _fan_in(tensor)
+            scales[name] = WeightScale(fan_in >= SHORTEST_ROW, 0.0, gain * fan_in**-0.5)
             continue
         owner = module.get_submodule(name.rpartition(".")[0])
-        beside = max((_fan_in(p) for p in owner.parameters(recurse=False)), default=1)
+        matrices = [p for p in owner.parameters(recurse=False) if p.ndim > 1]
         constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
         centre = float(tensor.detach().flatten()[0]) if constant else 0.0
-        fan_in = beside if beside > 1 else max(tensor.numel(), 1)
+        fan_in = max(map(_fan_in, matrices)) if matrices else tensor.numel()
         scales[name] = WeightScale(False, centre, 0.5 * gain * fan_in**-0.5)
     return scales
 
 
 def _fan_in(tensor: Tensor) -> int:
-    return prod(tensor.shape[1:]) if tensor.ndim > 1 else 1
+    return prod(tensor.shape[1:])
 
 
 def normalise_weights(
@@ -78,7 +81,9 @@ def normalise_weights(
     """Bring generated tensors to their scales.
 
     ``none`` leaves them; ``tensor`` multiplies each by its scale; ``row`` first standardises every
-    output unit's weights (minus their mean, divided by their standard deviation).
+    output unit's weights (minus their mean, divided by their standard deviation), so that each row
+    sums to 0 and has a fixed norm. Rows of fewer than 8 weights are only scaled. The rows of a
+    transposed convolution are its input channels.
 
     Args:
         weights: generated tensors by name, of order 1.
@@ -90,10 +95,10 @@ def normalise_weights(
 
     Example:
         >>> import torch
-        >>> scales = weight_scales(nn.Linear(4, 1), ["weight"], gain=1)
-        >>> generated = {"weight": torch.tensor([[1.0, 1.0, 3.0, 3.0]])}
-        >>> normalise_weights(generated, scales)["weight"]
-        tensor([[-0.5000, -0.5000,  0.5000,  0.5000]])
+        >>> scales = weight_scales(nn.Linear(16, 1), ["weight"], gain=1)
+        >>> generated = {"weight": torch.tensor([[1.0] * 8 + [3.0] * 8])}
+        >>> normalise_weights(generated, scales)["weight"][0, 6:10]
+        tensor([-0.2500, -0.2500,  0.2500,  0.2500])
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {SCHEMES}, got {scheme!r}")
@@ -103,7 +108,7 @@ def normalise_weights(
 
 
 def _normalise(tensor: Tensor, target: WeightScale, scheme: str) -> Tensor:
-    if target.is_matrix and scheme == "row":
+    if target.has_rows and scheme == "row":
         rows = tensor.flatten(1)
         tensor = F.layer_norm(rows, rows.shape[1:], eps=VARIANCE_FLOOR).view_as(tensor)
     tensor = tensor * target.scale

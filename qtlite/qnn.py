@@ -7,14 +7,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from qtlite.circuit import Block, ry_linear_cnot
+from qtlite.circuit import Block, ry_linear_cnot, ry_only
 from qtlite.simulators import by_tensorcircuit, fused
 from qtlite.simulators.real_block import NotRealAmplitude, RealBlock, read_block
 
 SIMULATORS = ("auto", "fused", "tensorcircuit")
 
-# Reading a block of 19 qubits takes a fraction of a second: once is enough for equal models.
-_read_block = lru_cache(maxsize=8)(read_block)
+# Reading a block of 19 qubits takes a second: once is enough for equal models. Blocks of the
+# reader's own are read each time, since what they do may have changed.
+_read_known_block = lru_cache(maxsize=8)(read_block)
 
 
 class QNN(nn.Module):
@@ -67,7 +68,8 @@ class QNN(nn.Module):
         self.simulator, self.simulator_reason = simulator, "asked for"
         if simulator != "tensorcircuit":
             try:
-                self.real_block = _read_block(block, n_qubits, angles_per_block)
+                read = _read_known_block if block in (ry_linear_cnot, ry_only) else read_block
+                self.real_block = read(block, n_qubits, angles_per_block)
                 self.simulator = "fused"
                 if simulator == "auto":
                     self.simulator_reason = "every gate of the block is real"
@@ -85,7 +87,8 @@ class QNN(nn.Module):
         return by_tensorcircuit.probabilities(self.n_qubits, self.angles, self.block)
 
     def extra_repr(self) -> str:
+        block = getattr(self.block, "__name__", self.block)
         return (
-            f"n_qubits={self.n_qubits}, n_blocks={self.n_blocks}, block={self.block.__name__}, "
+            f"n_qubits={self.n_qubits}, n_blocks={self.n_blocks}, block={block}, "
             f"simulator={self.simulator}"
         )

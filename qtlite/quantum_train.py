@@ -27,7 +27,8 @@ class QuantumTrain(nn.Module):
     """A target network whose M weights a circuit of N = ceil(log2 M) qubits generates (Fig. 1).
 
     Its own parameters are the circuit's angles and the mapping net's weights (and, where ``names``
-    leaves some out, the target's other parameters). The target that is given stays as it is.
+    leaves some out, the target's other parameters). The target that is given stays as it is; the
+    values of the parameters to generate are not used, pretrained or not.
 
     Args:
         target: any ``nn.Module``.
@@ -108,14 +109,19 @@ class QuantumTrain(nn.Module):
         # transposed, as blocked_mlp wants its inputs: one line a bit, shape (N, M)
         bits = basis_bits(self.n_qubits, self.n_weights, bit_values).T.contiguous()
         self.register_buffer("_bits", bits, persistent=False)
-        if normalisation != "none":
+        if normalisation != "none" and self.n_weights > 1:
             with torch.no_grad():
                 self.mapping.standardise_output(self._mapping_inputs())
+        like = target.get_parameter(next(iter(self._shapes)))
+        self.to(device=like.device, dtype=like.dtype)
 
     @property
     def n_trainable(self) -> int:
-        """Parameters that training changes: angles, mapping net, and target tensors left out."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """Parameters that training changes: angles, mapping net, and target tensors left out.
+
+        Frozen ones (``requires_grad`` off) do not count.
+        """
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def _mapping_inputs(self) -> Tensor:
         """``mapping_inputs`` with the bits, which never change, kept; shape (M, N + 1)."""

@@ -93,3 +93,10 @@ def test_strided_and_double_go_another_way_to_the_same():
     values = torch.randn(8, 6)
     torch.testing.assert_close(tanh_(values.clone()[:, :3]), values[:, :3].tanh())
     assert torch.equal(tanh_(values.double()), values.double().tanh())
+
+
+def test_more_outputs_and_no_inputs_are_refused():
+    with pytest.raises(ValueError, match="net must end in a Linear layer with one output"):
+        blocked_mlp(nn.Sequential(nn.Linear(2, 2)), torch.zeros(1, 2))
+    with pytest.raises(ValueError, match=r"inputs must have shape .*, got \(0, 2\)"):
+        blocked_mlp(nn.Sequential(nn.Linear(2, 1)), torch.zeros(0, 2))

@@ -84,3 +84,8 @@ def test_bad_net():
         MappingNet(3, (4, 0))
     with pytest.raises(ValueError, match="activation must be one of .*, got 'relu'"):
         MappingNet(3, activation="relu")
+
+
+def test_bits_of_more_states_than_there_are():
+    with pytest.raises(ValueError, match="n_states must be between 1 and 4, got 5"):
+        basis_bits(2, 5)

@@ -37,10 +37,13 @@ def test_gain_of_a_normalisation_layer_stays_around_one():
     assert normal["bias"].tolist() == pytest.approx([0.1] * 25)
 
 
-def test_rows_of_one_weight_are_not_standardised_away():
-    scales = weight_scales(nn.Linear(1, 3), ["weight"], gain=1)
-    weights = {"weight": torch.tensor([[1.0], [2.0], [3.0]])}
-    assert normalise_weights(weights, scales, "row")["weight"].unique().numel() == 3
+@pytest.mark.parametrize("fan_in", [1, 2, 7])
+def test_short_rows_are_scaled_alone(fan_in):
+    scales = weight_scales(nn.Linear(fan_in, 3), ["weight", "bias"], gain=1)
+    weights = {"weight": torch.randn(3, fan_in), "bias": torch.ones(3)}
+    normal = normalise_weights(weights, scales, "row")
+    torch.testing.assert_close(normal["weight"], weights["weight"] * fan_in**-0.5)
+    torch.testing.assert_close(normal["bias"], torch.full((3,), 0.5 * fan_in**-0.5))
 
 
 def test_constant_rows_give_finite_gradients():

@@ -77,3 +77,13 @@ def test_bad_input():
         EncodedCircuit(2, 1)(torch.zeros(3, 5))
     with pytest.raises(ValueError, match="dataset must be one of .*, got 'svhn'"):
         QCML("svhn")
+
+
+def test_hidden_layers_keep_their_relu_whatever_the_widths():
+    part1 = QCML("mnist", n_qubits=10)[0]
+    assert [type(layer).__name__ for layer in part1[-4:]] == [
+        "Linear",
+        "ReLU",
+        "Linear",
+        "ToAngles",
+    ]

@@ -158,3 +158,20 @@ def test_bad_input(arguments, message):
 
 def test_equal_blocks_are_read_once():
     assert QNN(5, 1, block=ry_linear_cnot).real_block is QNN(5, 9).real_block
+
+
+def test_a_block_that_changes_its_ways_is_read_anew():
+    class Switch:
+        flipped = True
+
+        def __call__(self, circuit, angles):
+            circuit.ry(0, theta=angles[0])
+            if self.flipped:
+                circuit.x(0)
+
+    block = Switch()
+    first = QNN(1, 1, block=block, generator=generator(0))
+    block.flipped = False
+    second = QNN(1, 1, block=block, generator=generator(0))
+    assert torch.allclose(first().flip(0), second())
+    assert "Switch" in repr(second)

@@ -151,8 +151,31 @@ def test_named_subset_generates_those_alone():
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_one_weight_is_possible():
-    assert QuantumTrain(nn.Linear(1, 1, bias=False), 1, normalisation="none").n_qubits == 1
+@pytest.mark.parametrize("normalisation", ["none", "tensor", "row"])
+def test_one_weight_is_possible(normalisation):
+    model = QuantumTrain(nn.Linear(1, 1, bias=False), 1, normalisation=normalisation)
+    assert model.n_qubits == 1
+    assert model.weights()["weight"].isfinite().all()
+
+
+def test_model_takes_the_targets_precision():
+    model = QuantumTrain(nn.Linear(9, 2).double(), 2)
+    assert model(torch.zeros(1, 9, dtype=torch.float64)).dtype == torch.float64
+    assert model.qnn.angles.dtype == torch.float64
+
+
+def test_frozen_parameters_are_not_counted_as_trained():
+    model = QuantumTrain(paper_cnn("mnist"), 16)
+    model.qnn.requires_grad_(False)
+    assert model.n_trainable == 249
+
+
+def test_each_layer_keeps_its_own_mode():
+    model = QuantumTrain(nn.Sequential(nn.Linear(9, 4), nn.BatchNorm1d(4)), 2)
+    model.target[1].eval()
+    plain = model.to_classical()
+    assert plain.training
+    assert not plain[1].training
 
 
 @pytest.mark.parametrize(
@@ -162,6 +185,7 @@ def test_one_weight_is_possible():
         ({"feature": "log"}, "feature must be one of .*, got 'log'"),
         ({"activation": "relu"}, "activation must be one of .*, got 'relu'"),
         ({"names": ["nope"]}, r"names must be parameters of the target .*, got \['nope'\]"),
+        ({"names": []}, "names must name at least one parameter of the target, got none"),
         ({"simulator": "gpu"}, "simulator must be one of .*, got 'gpu'"),
     ],
 )

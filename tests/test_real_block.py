@@ -116,3 +116,36 @@ HADAMARD = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
 def test_refusals_name_the_gate(block, message):
     with pytest.raises(NotRealAmplitude, match=message):
         read_block(block, n_qubits=2, n_angles=12)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda circuit, angles: circuit.ry(0, theta=angles[0].clamp(-1.5, 1.5)),
+        lambda circuit, angles: circuit.ry(0, theta=angles[0].abs()),
+        lambda circuit, angles: circuit.ry(0, theta=angles[0] ** 3),
+    ],
+)
+def test_angles_that_are_not_affine_far_out_are_noticed(block):
+    with pytest.raises(NotRealAmplitude, match="must have an angle that is affine"):
+        read_block(block, n_qubits=1, n_angles=1)
+
+
+def test_gates_that_come_and_go_with_large_angles_are_noticed():
+    def block(circuit, angles):
+        circuit.ry(0, theta=angles[0])
+        if angles[0] > 1.2:
+            circuit.x(0)
+
+    with pytest.raises(NotRealAmplitude, match="the same gates whatever its angles"):
+        read_block(block, n_qubits=1, n_angles=1)
+
+
+def test_gate_without_a_matrix_is_refused():
+    flip = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.complex128)
+    with pytest.raises(NotRealAmplitude, match="must have a matrix to be fused"):
+        read_block(
+            lambda circuit, angles: circuit.multicontrol(0, 1, 2, ctrl=[1, 0], unitary=flip),
+            n_qubits=3,
+            n_angles=1,
+        )

@@ -191,3 +191,19 @@ def test_checkpoint_with_code_in_it_is_refused_unrun(digits, tmp_path):
     with pytest.raises(ValueError, match="checkpoint must be a file that training wrote"):
         train(QUICK, digits, tmp_path, progress=False)
     assert not (tmp_path / "ran").exists()
+
+
+def test_checkpoint_with_a_part_missing_is_refused(digits, tmp_path):
+    path = tmp_path / CHECKPOINT
+    train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+    content = torch.load(path, weights_only=True)
+    del content["model"]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="checkpoint must be a file that training wrote"):
+        train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_device(digits):
+    with pytest.raises(ValueError, match="device must be 'cpu' where .*, got 'cuda'"):
+        train(QUICK, digits, device="cuda")

@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"qtlite: {error}", file=sys.stderr)
         return 2
+    except ImportError as error:
+        print(f"qtlite: {error}: pip install 'qtlite[experiments]'", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("qtlite: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -202,7 +205,7 @@ def _tables(options: argparse.Namespace) -> int:
     records = read_records(options.records)
     for path in write_tables(records, options.to):
         print(path)
-        print(path.read_text().partition("\n")[2])
+        print(path.read_text(encoding="utf-8").partition("\n")[2])
     if options.readme is not None:
         write_between_marks(results(records), options.readme)
         print(options.readme)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -84,4 +85,5 @@ def _peak_memory() -> str:
         import resource  # not on Windows
     except ImportError:
         return ""
-    return f" in {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB of memory"
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes elsewhere
+    return f" in {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.1f} GB of memory"

@@ -62,8 +62,9 @@ def use_house_style() -> None:
     """Set matplotlib to the book's style; in a notebook, also show figures as vectors (SVG).
 
     Example:
-        >>> use_house_style()
-        >>> matplotlib.rcParams["axes.spines.top"]
+        >>> with matplotlib.rc_context():  # a page leaves this out: its style is to stay
+        ...     use_house_style()
+        ...     matplotlib.rcParams["axes.spines.top"]
         False
     """
     matplotlib.rcParams.update(STYLE)

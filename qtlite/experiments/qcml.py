@@ -124,9 +124,9 @@ class QCML(nn.Sequential):
     ):
         part1 = convolutions(dataset, relu=relu)
         widths = [*(HIDDEN[dataset] if hidden is None else hidden), n_qubits]
-        for n_in, n_out in pairwise(widths):
+        for place, (n_in, n_out) in enumerate(pairwise(widths)):
             part1.append(nn.Linear(n_in, n_out))
-            if relu and n_out != widths[-1]:
+            if relu and place < len(widths) - 2:
                 part1.append(nn.ReLU())
         part1.append(ToAngles())
         circuit = EncodedCircuit(n_qubits, n_blocks, generator=generator)

@@ -31,14 +31,15 @@ def record_id(config: TrainConfig) -> str:
     return f"{config.dataset}-{config.model}-{config.recipe}{blocks}-s{config.seed}-{digest}"
 
 
-def environment() -> dict[str, Any]:
-    """Versions, hardware and the commit of the code that runs."""
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """Versions, hardware and commit of the code that runs: to be asked before a run, not after."""
     return {
         "versions": {"python": platform.python_version(), **_package_versions()},
         "hardware": {
             "processor": _processor_name(),
             "n_cores": os.cpu_count(),
             "n_threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name(device) if device != "cpu" else None,
             "system": f"{platform.system()} {platform.machine()}",
         },
         "commit": _commit(),
@@ -54,8 +55,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
@@ -70,7 +74,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     records = []
     for path in sorted(folder.glob("*.json")):
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
             TrainConfig.from_dict(record["config"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"folder must hold run records only, got {path}: {error}") from error
@@ -100,6 +104,9 @@ def _commit() -> str | None:
     """The commit of the package, with "+changes" where its files differ from it."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
+        ours = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)
+        if ours.returncode != 0:  # installed into somebody else's repository
+            return None
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
         changes = subprocess.run(
             [*git, "status", "--porcelain", "--untracked-files=no", "--", "."],
@@ -107,7 +114,5 @@ def _commit() -> str | None:
             text=True,
         )
     except FileNotFoundError:  # no git on this machine
-        return None
-    if head.returncode != 0:
         return None
     return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

@@ -128,26 +128,28 @@ def run_sweep(
     finished, failed = [], []
     # a fresh interpreter for each process: PyTorch's threads do not survive a fork
     context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(
-            n_processes, context, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
-        tqdm(total=len(waiting), unit="run", disable=not progress) as bar,
-    ):
-        jobs = {
-            pool.submit(run_to_files, config, runs, path, data=data, progress=False): path
-            for path, config in waiting.items()
-        }
-        for job in as_completed(jobs):
-            path = jobs[job]
-            try:
-                record, _ = job.result()
-                finished.append(path)
-                accuracy = 100 * record["test_accuracy"]
-                bar.set_postfix_str(f"{path.stem}: {accuracy:.2f} %")
-            except Exception as error:  # the other runs' hours must not be lost
-                failed.append(f"{path.stem}: {error}")
-            bar.update()
+    pool = ProcessPoolExecutor(
+        n_processes, context, initializer=torch.set_num_threads, initargs=(1,)
+    )
+    jobs = {
+        pool.submit(run_to_files, config, runs, path, data=data, progress=False): path
+        for path, config in waiting.items()
+    }
+    try:
+        with tqdm(total=len(waiting), unit="run", disable=not progress) as bar:
+            for job in as_completed(jobs):
+                path = jobs[job]
+                try:
+                    record, _ = job.result()
+                    finished.append(path)
+                    accuracy = 100 * record["test_accuracy"]
+                    bar.set_postfix_str(f"{path.stem}: {accuracy:.2f} %")
+                except Exception as error:  # the other runs' hours must not be lost
+                    failed.append(f"{path.stem}: {error}")
+                bar.update()
+    finally:
+        # after Ctrl-C, too: no run that is still waiting is begun
+        pool.shutdown(cancel_futures=True)
     if failed:
         raise RuntimeError("runs must end, got " + "; ".join(failed))
     return finished

@@ -147,7 +147,7 @@ def write_between_marks(text: str, path: Path) -> None:
     Raises:
         ValueError: if the file lacks a comment.
     """
-    old = path.read_text()
+    old = path.read_text(encoding="utf-8")
     if MARKS[0] not in old or MARKS[1] not in old:
         raise ValueError(f"path must hold the comments {MARKS}, got {path} without")
     before, rest = old.split(MARKS[0], 1)

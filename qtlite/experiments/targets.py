@@ -31,9 +31,9 @@ def paper_cnn(dataset: str, *, relu: bool = True) -> nn.Sequential:
     """
     network = convolutions(dataset, relu=relu)
     widths = [2048, 128, 64, 10] if dataset == "cifar10" else [192, 20, 10]
-    for n_in, n_out in pairwise(widths):
+    for place, (n_in, n_out) in enumerate(pairwise(widths)):
         network.append(nn.Linear(n_in, n_out))
-        if relu and n_out != widths[-1]:
+        if relu and place < len(widths) - 2:
             network.append(nn.ReLU())
     return network
 

@@ -73,7 +73,8 @@ def train(
     """Train a config to its end, going on from the folder's checkpoint if there is one.
 
     A checkpoint is written after every epoch; the images' order depends on the seed and the epoch,
-    so that an interrupted run ends with the same weights, on the same machine bit for bit.
+    so that an interrupted run ends with the same weights: bit for bit on the same machine with the
+    same number of threads.
 
     Args:
         config: what to train.
@@ -84,7 +85,7 @@ def train(
 
     Raises:
         ValueError: if the dataset is another one, the checkpoint is of another config or damaged,
-            ``n_train`` exceeds the images, or the loss is not finite.
+            ``n_train`` exceeds the images, the device is missing, or the loss is not finite.
 
     Example:
         >>> from qtlite.experiments.data import load_dataset
@@ -94,6 +95,9 @@ def train(
     """
     if dataset.name != config.dataset:
         raise ValueError(f"dataset must be {config.dataset!r} as in config, got {dataset.name!r}")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device must be 'cpu' where PyTorch finds no CUDA device, got {device!r}")
+    setting = environment(device)  # before training: the files may change meanwhile
     if config.n_validation:
         dataset = dataset.split_validation(config.n_validation)
     images, labels = _first(dataset.train_images, dataset.train_labels, config.n_train)
@@ -162,6 +166,7 @@ def train(
                 _save_checkpoint(checkpoint, config, model, optimiser, schedule, history)
     plain = classical(model)
     record = _record(config, model, plain, history, (images, labels), (test_images, test_labels))
+    record |= setting
     return TrainedRun(model, plain, record)
 
 
@@ -245,8 +250,9 @@ def _load_checkpoint(
 ) -> list[dict[str, float]]:
     """Put everything back as it was after the last finished epoch; returns the history."""
     try:
-        content = torch.load(path, weights_only=True)
+        content = torch.load(path, weights_only=True, map_location="cpu")
         found = content["config"]
+        states = [content[name] for name in ("model", "optimiser", "schedule", "history")]
     except (
         RuntimeError,
         OSError,
@@ -266,11 +272,12 @@ def _load_checkpoint(
         raise ValueError(
             f"checkpoint must be of the config asked for, got {path} with another {differing}"
         )
-    model.load_state_dict(content["model"])
-    optimiser.load_state_dict(content["optimiser"])
+    model_state, optimiser_state, schedule_state, history = states
+    model.load_state_dict(model_state)
+    optimiser.load_state_dict(optimiser_state)
     if schedule is not None:
-        schedule.load_state_dict(content["schedule"])
-    return content["history"]
+        schedule.load_state_dict(schedule_state)
+    return history
 
 
 def _record(
@@ -292,7 +299,7 @@ def _record(
         "recipe": config.recipe,
         "n_blocks": config.n_blocks if is_qt else None,
         "n_qubits": model.n_qubits if is_qt else None,
-        "n_trainable": sum(parameter.numel() for parameter in model.parameters()),
+        "n_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "n_weights": n_weights,
         "seed": config.seed,
         "evaluated_on": "validation" if config.n_validation else "test",
@@ -305,5 +312,4 @@ def _record(
         "wall_seconds": sum(epoch["seconds"] for epoch in history),
         "history": history,
         "config": config.to_dict(),
-        **environment(),
     }

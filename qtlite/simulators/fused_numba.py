@@ -513,7 +513,7 @@ def _walk_batch(
             )  # fmt: skip
         _add_one(done, 0)
         group = _add_one(claimed, 0)
-    while _look(done, 0) < n_groups:
+    while not helping and _look(done, 0) < n_groups:
         pass
 
 
@@ -615,9 +615,12 @@ def _run(
         walk, arguments = _walk_batch, (here, there, *settings, overlaps, board)
     pays = n_states * size * len(kinds) > PARALLEL_WORK and (n_states > 1 or shape[2] > 0)
     if pays and monotonic() > _busy_until[0]:
-        for _ in range(torch.get_num_threads() - 1):
-            # not threading.Thread, whose start() waits for the thread to run
-            _thread.start_new_thread(walk, (*arguments, True))
+        n_jobs = n_groups if n_states > 1 else 1 << shape[2]
+        for _ in range(min(torch.get_num_threads(), n_jobs) - 1):
+            try:  # not threading.Thread, whose start() waits for the thread to run
+                _thread.start_new_thread(walk, (*arguments, True))
+            except RuntimeError:  # the system gives no more threads: the caller does it alone
+                break
     walk(*arguments, False)
     if board[0][-1]:
         _busy_until[0] = monotonic() + 1
@@ -657,6 +660,7 @@ def _tables(
 
 
 def _has_avx512() -> bool:
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # the user compiles for another target
+    config = numba.config  # by which the user may compile for another target
+    if config.CPU_NAME or config.CPU_FEATURES or not config.ENABLE_AVX:
         return False
     return binding.get_host_cpu_features().get("avx512f", False)

@@ -18,6 +18,7 @@ from torch import Tensor
 from qtlite.circuit import Block
 
 TOLERANCE = 1e-9  # on matrix entries and angles of O(1), traced in double precision
+PROBES = (1.0, 1.0, 3.2, 3.2, 10.0, 10.0, 10.0)  # a block is traced at angles in +-these, radians
 
 
 class NotRealAmplitude(ValueError):
@@ -63,7 +64,8 @@ def read_block(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
     """Trace ``block`` through TensorCircuit's gate list (``to_qir``) and fuse what it finds.
 
     The angles of its rotations may be any affine function of the block's angles (shared, scaled,
-    shifted); two traces at different points check that they are.
+    shifted). Traces at several points, some of them several turns out, test that they are, and that
+    nothing else depends on the angles: a test, not a proof.
 
     Args:
         block: appends one block to a circuit.
@@ -80,15 +82,16 @@ def read_block(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
         [[0, 1, 3, 2, 6, 7, 5, 4]]
     """
     generator = torch.Generator().manual_seed(0)
-    first, second = torch.rand(2, n_angles, generator=generator, dtype=torch.float64) * 2 - 1
+    uniform = torch.rand(len(PROBES), n_angles, generator=generator, dtype=torch.float64) * 2 - 1
+    first, *others = uniform * torch.tensor(PROBES, dtype=torch.float64)[:, None]
     first.requires_grad_()
-    gates = _gate_list(block, n_qubits, first)
-    again = _gate_list(block, n_qubits, second)
-    if [(g["name"], g["index"]) for g in gates] != [(g["name"], g["index"]) for g in again]:
+    gates, *again = (_gate_list(block, n_qubits, point) for point in (first, *others))
+    names = [[(gate["name"], gate["index"]) for gate in found] for found in (gates, *again)]
+    if any(found != names[0] for found in names):
         raise NotRealAmplitude("block must append the same gates whatever its angles are")
     steps = _Steps(n_qubits, n_angles)
-    for gate, check in zip(gates, again, strict=True):
-        _append(steps, gate, check, first, second)
+    for gate, *checks in zip(gates, *again, strict=True):
+        _append(steps, gate, checks, first, others)
     return steps.finish()
 
 
@@ -101,20 +104,22 @@ def _gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
         return circuit.to_qir()
 
 
-def _append(steps: _Steps, gate: dict, check: dict, first: Tensor, second: Tensor) -> None:
+def _append(
+    steps: _Steps, gate: dict, checks: list[dict], first: Tensor, others: list[Tensor]
+) -> None:
     name, qubits = gate["name"], gate["index"]
     if name == "ry":
-        steps.rotate(qubits[0], *_affine(gate, check, first, second))
+        steps.rotate(qubits[0], *_affine(gate, checks, first, others))
     elif name == "cry":
         # CRy(a) = Ry(a/2) CNOT Ry(-a/2) CNOT, all on the target
         control, target = qubits
-        coefficients, offset = _affine(gate, check, first, second)
+        coefficients, offset = _affine(gate, checks, first, others)
         steps.permute(_CNOT, (control, target))
         steps.rotate(target, -coefficients / 2, -offset / 2)
         steps.permute(_CNOT, (control, target))
         steps.rotate(target, coefficients / 2, offset / 2)
     else:
-        matrix = _constant_real_matrix(gate, check)
+        matrix = _constant_real_matrix(gate, checks)
         if _is_signed_permutation(matrix):
             steps.permute(matrix, qubits)
         elif len(qubits) == 1:
@@ -133,16 +138,22 @@ def _append(steps: _Steps, gate: dict, check: dict, first: Tensor, second: Tenso
 _CNOT = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]], dtype=float)
 
 
-def _affine(gate: dict, check: dict, first: Tensor, second: Tensor) -> tuple[np.ndarray, float]:
+def _affine(
+    gate: dict, checks: list[dict], first: Tensor, others: list[Tensor]
+) -> tuple[np.ndarray, float]:
     """Coefficients c, shape (K,), and offset o with angle = c @ angles + o."""
-    angle, other = gate["parameters"]["theta"], check["parameters"]["theta"]
+    angle, *again = (g.get("parameters", {}).get("theta", 0.0) for g in (gate, *checks))
     coefficients = torch.zeros_like(first)
     if isinstance(angle, Tensor) and angle.requires_grad:
         (found,) = torch.autograd.grad(angle, first, retain_graph=True, allow_unused=True)
         coefficients = coefficients if found is None else found
-    angle, other = (float(torch.as_tensor(a).detach()) for a in (angle, other))
+    angle, *again = (float(torch.as_tensor(a).detach()) for a in (angle, *again))
     offset = angle - float(coefficients @ first.detach())
-    if abs(float(coefficients @ second) + offset - other) > TOLERANCE:
+    differences = [
+        float(coefficients @ point) + offset - found
+        for point, found in zip(others, again, strict=True)
+    ]
+    if max(map(abs, differences)) > TOLERANCE:
         raise NotRealAmplitude(
             f"gate {gate['name']!r} on qubits {gate['index']} must have an angle that is affine "
             "in the block's angles to be fused"
@@ -150,17 +161,21 @@ def _affine(gate: dict, check: dict, first: Tensor, second: Tensor) -> tuple[np.
     return coefficients.numpy(), offset
 
 
-def _constant_real_matrix(gate: dict, check: dict) -> np.ndarray:
+def _constant_real_matrix(gate: dict, checks: list[dict]) -> np.ndarray:
     """The gate's matrix up to a global phase, shape (2**k, 2**k)."""
-    matrix, other = (g["gate"].tensor.detach().resolve_conj().numpy() for g in (gate, check))
-    size = 2 ** len(gate["index"])
-    matrix, other = matrix.reshape(size, size), other.reshape(size, size)
     where = f"gate {gate['name']!r} on qubits {gate['index']}"
+    if not hasattr(gate["gate"], "tensor"):  # a gate that TensorCircuit keeps as a tensor network
+        raise NotRealAmplitude(f"{where} must have a matrix to be fused")
+    size = 2 ** len(gate["index"])
+    matrix, *again = (
+        g["gate"].tensor.detach().resolve_conj().numpy().reshape(size, size)
+        for g in (gate, *checks)
+    )
     largest = matrix.flat[np.abs(matrix).argmax()]
     phase = largest / abs(largest)
     if np.abs((matrix / phase).imag).max() > TOLERANCE:
         raise NotRealAmplitude(f"{where} must have real entries to be fused")
-    if np.abs(matrix - other).max() > TOLERANCE:
+    if max(np.abs(matrix - other).max() for other in again) > TOLERANCE:
         raise NotRealAmplitude(f"{where} must not depend on the angles to be fused")
     matrix = matrix / phase
     if np.abs(matrix.real @ matrix.real.T - np.eye(size)).max() > TOLERANCE:
