@@ -1,6 +1,6 @@
 # make book    execute every chapter and build the book: _build/html/index.html
 # make test    the tests
-# make train   train on digits, about a minute
+# make train   train on digits, some seconds
 # make bench   the speed comparisons
 # make lint    style
 # make clean   remove what was built (kept: .venv, runs/, .data/)

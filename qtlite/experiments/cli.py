@@ -14,7 +14,7 @@ from qtlite.experiments.data import DATA_VARIABLE
 
 TRAIN_EXAMPLES = """\
 examples:
-  qtlite train                              digits, under a minute, no download
+  qtlite train                              digits, well under a minute, no download
   qtlite train --dataset mnist --download   60,000 images, QT-16: 457 parameters
   qtlite train --dataset mnist --blocks 121 --seed 1 --records book/records
   qtlite train --recipe literal             the paper's words (see the book)
