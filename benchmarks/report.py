@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from qtlite.experiments.records import write_text
 
 Row = dict[str, Any]
 
@@ -143,9 +144,7 @@ Forward, backward and Adam on random images, the recipe `qtlite`.
 
 ![Time against blocks](by_blocks.svg)
 """
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+    write_text(path, text)
 
 
 def write_plots(results: Row, folder: Path) -> None:

@@ -33,6 +33,7 @@ from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
+from qtlite.experiments.records import write_json
 from qtlite.experiments.training import build_model
 from qtlite.simulators import fused_numba
 from qtlite.simulators.real_block import read_block
@@ -310,9 +311,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.report:
         results = run(options.quick)
-        unfinished = RESULTS.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(results, indent=1) + "\n")
-        os.replace(unfinished, RESULTS)
+        write_json(RESULTS, results)
     results = json.loads(RESULTS.read_text())
     write_readme(results, RESULTS.with_name("README.md"))
     if "by_qubits" in results:

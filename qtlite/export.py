@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
+from qtlite.whole_file import whole_file
+
 
 def save_safetensors(
     network: nn.Module,
@@ -45,13 +47,8 @@ def save_safetensors(
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    with whole_file(path) as unfinished:
         save_model(network, str(unfinished), metadata=dict(metadata or {}))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

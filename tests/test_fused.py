@@ -19,17 +19,10 @@ from qtlite.circuit import build_circuit, ry_linear_cnot
 from qtlite.simulators import fused, fused_numba, fused_torch
 from qtlite.simulators.real_block import read_block
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PERMUTATIONS = {"x": 1, "y": 1, "z": 1, "cnot": 2, "cz": 2, "swap": 2, "toffoli": 3}
 N_ANGLES, N_BLOCKS = 4, 2
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Many small operations: torch's threads would only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

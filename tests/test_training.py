@@ -13,20 +13,14 @@ from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.training import CHECKPOINT, build_model, evaluate, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = TrainConfig(n_train=256, epochs=3, n_blocks=4, batch_size=64)
 
 
 @pytest.fixture(scope="module")
 def digits():
     return load_dataset("digits")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def same_weights(first, second):

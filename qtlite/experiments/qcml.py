@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.targets import convolutions
+from qtlite.mapping import basis_bits
 from qtlite.simulators.fused import apply_block
 from qtlite.simulators.real_block import read_block
 
@@ -53,8 +54,8 @@ class EncodedCircuit(nn.Module):
         self.block = read_block(ry_linear_cnot, n_qubits, n_qubits)
         start = torch.rand(n_blocks, n_qubits, generator=generator) * 2 - 1
         self.angles = nn.Parameter(start * torch.pi)
-        bits = torch.arange(2**n_qubits).unsqueeze(1) >> torch.arange(n_qubits - 1, -1, -1) & 1
-        self.register_buffer("_signs", 1.0 - 2.0 * bits, persistent=False)
+        signs = basis_bits(n_qubits, 2**n_qubits, (1.0, -1.0))
+        self.register_buffer("_signs", signs, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map encoding angles, shape (B, N), radians, to <Z> of each qubit, shape (B, N)."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from qtlite.experiments.config import TrainConfig
+from qtlite.whole_file import whole_file
 
 PACKAGES = ("qtlite", "torch", "torchvision", "tensorcircuit-ng", "numpy", "numba")
 
@@ -52,14 +53,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
+    """Write text to a file, whole or not at all, the same bytes on every system."""
+    with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from qtlite.experiments.data import Dataset, to_float
 from qtlite.experiments.records import environment, record_id
 from qtlite.experiments.targets import paper_cnn
 from qtlite.quantum_train import QuantumTrain
+from qtlite.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 EVALUATION_BATCH = 1000  # images; larger ones leave the cache
@@ -165,8 +165,7 @@ def train(
             if checkpoint is not None:
                 _save_checkpoint(checkpoint, config, model, optimiser, schedule, history)
     plain = classical(model)
-    record = _record(config, model, plain, history, (images, labels), (test_images, test_labels))
-    record |= setting
+    record = _record(config, model, plain, history, (images, labels), len(test_labels)) | setting
     return TrainedRun(model, plain, record)
 
 
@@ -235,10 +234,8 @@ def _save_checkpoint(
         "schedule": schedule.state_dict() if schedule is not None else {},
         "history": history,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    torch.save(content, unfinished)
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        torch.save(content, unfinished)
 
 
 def _load_checkpoint(
@@ -286,10 +283,9 @@ def _record(
     plain: nn.Module,
     history: list[dict[str, float]],
     train_set: tuple[Tensor, Tensor],
-    test_set: tuple[Tensor, Tensor],
+    n_test: int,
 ) -> dict[str, Any]:
     train_loss, train_accuracy = evaluate(plain, *train_set, config)
-    test_loss, test_accuracy = evaluate(plain, *test_set, config)
     n_weights = sum(parameter.numel() for parameter in plain.parameters())
     is_qt = isinstance(model, QuantumTrain)
     return {
@@ -304,9 +300,9 @@ def _record(
         "seed": config.seed,
         "evaluated_on": "validation" if config.n_validation else "test",
         "n_train": len(train_set[1]),
-        "n_test": len(test_set[1]),
-        "test_accuracy": test_accuracy,
-        "test_loss": test_loss,
+        "n_test": n_test,
+        "test_accuracy": history[-1]["test_accuracy"],
+        "test_loss": history[-1]["test_loss"],
         "train_accuracy": train_accuracy,
         "train_loss": train_loss,
         "wall_seconds": sum(epoch["seconds"] for epoch in history),
