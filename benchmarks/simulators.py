@@ -19,7 +19,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +32,7 @@ from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
-from qtlite.experiments.records import write_json
+from qtlite.experiments.records import package_versions, processor_name, write_json
 from qtlite.experiments.training import build_model
 from qtlite.simulators import fused_numba
 from qtlite.simulators.real_block import read_block
@@ -244,24 +243,8 @@ def sweeps(engines: list[Engine]) -> dict[str, list[dict[str, Any]]]:
     return {"by_qubits": by_qubits, "by_blocks": by_blocks}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _command(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def run(quick: bool) -> dict[str, Any]:
@@ -288,11 +271,11 @@ def run(quick: bool) -> dict[str, Any]:
         "uncommitted": bool(
             _command("git", "-C", str(folder), "status", "--porcelain", "-uno", "--", "../qtlite")
         ),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "load_before": load_before,
         "python": platform.python_version(),
-        "versions": {package: _version(package) for package in PACKAGES},
+        "versions": package_versions(PACKAGES),
         "left_out": left_out,
         "peaks": peaks,
         "cases": cases,

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def record_id(config: TrainConfig) -> str:
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Versions, hardware and commit of the code that runs: to be asked before a run, not after."""
     return {
-        "versions": {"python": platform.python_version(), **_package_versions()},
+        "versions": {"python": platform.python_version(), **package_versions(PACKAGES)},
         "hardware": {
-            "processor": _processor_name(),
+            "processor": processor_name(),
             "n_cores": os.cpu_count(),
             "n_threads": torch.get_num_threads(),
             "accelerator": torch.cuda.get_device_name(device) if device != "cpu" else None,
@@ -78,9 +79,10 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _package_versions() -> dict[str, str | None]:
+def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Installed versions by package, None where there is none."""
     versions: dict[str, str | None] = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -88,7 +90,8 @@ def _package_versions() -> dict[str, str | None]:
     return versions
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """The processor as the system calls it."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
