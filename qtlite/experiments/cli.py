@@ -27,6 +27,7 @@ SWEEP_EXAMPLES = """\
 examples:
   qtlite sweep table1                       MNIST, our recipe, 3 seeds: 27 runs
   qtlite sweep table1 --recipe literal released --seeds 1
+  qtlite sweep controls                     other sources of weights, as many parameters
 """
 
 
@@ -87,13 +88,19 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser(
         "sweep",
-        help="run everything behind one of the paper's tables",
+        help="run everything behind a table or a figure",
         description="Run what has no record yet, one process a core; interrupted runs go on.",
         epilog=SWEEP_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sweep.set_defaults(command=_sweep)
-    sweep.add_argument("name", choices=("table1", "table2", "table3"))
+    sweep.add_argument(
+        "name",
+        choices=(
+            "table1", "table2", "table3", "qcml", "controls", "choices", "ablation",
+            "generalization",
+        ),
+    )  # fmt: skip
     sweep.add_argument(
         "--recipe", nargs="+", choices=tuple(RECIPES), default=["qtlite"], help="(default: qtlite)"
     )
