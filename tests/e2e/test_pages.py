@@ -30,7 +30,7 @@ BLANK_FIGURES = """async () => {
   for (const figure of article.querySelectorAll("svg")) {
     if (figure.closest("mjx-container") || !figure.checkVisibility()) continue;
     const box = figure.getBBox();
-    if (!(box.width * box.height)) blank.push("svg " + figure.outerHTML.slice(0, 80));
+    if (!(box.width + box.height)) blank.push("svg " + figure.outerHTML.slice(0, 80));
   }
   return blank;
 }"""
@@ -39,8 +39,8 @@ BLANK_FIGURES = """async () => {
 BAD_FORMULAS = """async () => {
   const formulas = [...document.querySelectorAll("article .math")];
   if (formulas.length) await MathJax.startup.promise;
-  const bad = formulas.filter(f => !f.querySelector("mjx-container") || f.querySelector("mjx-merror"));
-  return bad.map(f => f.textContent);
+  const isSet = f => f.querySelector("mjx-container") && !f.querySelector("mjx-merror");
+  return formulas.filter(f => !isSet(f)).map(f => f.textContent);
 }"""
 
 # What sticks out to the right of the screen and is in no scrolling box.
@@ -102,3 +102,66 @@ def test_local_links_lead_somewhere(built_site):
                 broken.append(f"{path.name}: {target}, no such part")
     assert len(soups) > len(CHAPTERS)
     assert broken == []
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_sliders_change_probabilities_and_weights(page, site, problems):
+    """All angles 0 is the state 000; then one slider, moved by keys, turns its qubit by pi."""
+    page.goto(f"{site}/book/circuit.html")
+    figure = page.locator("div.live[data-figure=circuit]")
+    says, charts = figure.locator(".live-says"), figure.locator(".live-chart svg")
+    figure.get_by_role("button", name="all angles 0").click()
+    assert "Most likely: 000, with p = 1.000" in says.text_content()
+    weights_before = charts.nth(1).get_attribute("aria-label")
+    slider = figure.get_by_label("angle of qubit 2 in block 2")
+    slider.focus()
+    page.keyboard.press("End")
+    assert slider.get_attribute("aria-valuetext") == "3.14 rad"
+    assert "Most likely: 001, with p = 1.000" in says.text_content()
+    assert charts.nth(1).get_attribute("aria-label") != weights_before
+    figure.get_by_label("qubits", exact=True).select_option("4")
+    assert charts.nth(0).locator("rect").count() == 16
+    figure.get_by_label("blocks", exact=True).select_option("3")
+    assert figure.locator("input[type=range]").count() == 12
+    figure.get_by_label("shots", exact=True).select_option("100")
+    assert "of 100 shots" in says.text_content()
+    assert problems == []
+
+
+def test_counts_follow_what_is_typed(page, site, problems):
+    page.goto(f"{site}/book/mapping.html")
+    figure = page.locator("div.live[data-figure=counts]")
+    says = figure.locator(".live-says").first
+    assert "= 457," in says.text_content()
+    figure.get_by_label("blocks, L").fill("121")
+    assert "= 1,822," in says.text_content()
+    figure.get_by_label("weights of your network, M").fill("-3")
+    assert "must be between 1" in says.text_content()
+    assert problems == []
+
+
+def test_accuracy_tells_its_seeds(page, site, problems):
+    page.goto(f"{site}/book/intro.html")
+    figure = page.locator("div.live[data-figure=accuracy]")
+    says, points = figure.locator(".live-says"), figure.locator(".live-chart .live-point")
+    points.first.focus()
+    assert says.text_content() == "Paper, 16 blocks (457 parameters): 81.08 %, one seed."
+    page.keyboard.press("ArrowRight")
+    assert "31 blocks (652 parameters): 84.69 %" in says.text_content()
+    points.locator("circle").first.hover()
+    assert "recipe" not in says.text_content()
+    assert "seed 0: " in says.text_content()
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("chapter", "name"), [("circuit", "circuit"), ("mapping", "counts"), ("intro", "accuracy")]
+)
+def test_without_javascript_a_still_image_is_there(browser, site, chapter, name):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}/book/{chapter}.html")
+    still = page.locator(f"div.live[data-figure={name}] img")
+    assert still.is_visible()
+    assert still.bounding_box()["height"] > 100
+    context.close()
