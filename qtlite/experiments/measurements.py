@@ -43,7 +43,7 @@ def take_measurement(
         ValueError: if ``config`` has no seed.
 
     Example:
-        >>> found = take_measurement("sum", lambda a, seed: {"total": a + seed}, {"a": 2, "seed": 0})
+        >>> found = take_measurement("sum", lambda a, seed: {"total": a}, {"a": 2, "seed": 0})
         >>> found["results"], sorted(found)[:4]
         ({'total': 2}, ['commit', 'config', 'hardware', 'name'])
     """
