@@ -44,7 +44,7 @@ NAMES = ("shots", "training", "gradient", "noise", "toy-noise", "trainability")
 SHOTS = tuple(2**k for k in range(10, 25))
 TRAINING_SHOTS = (2**12, 2**14, 2**16, 2**18)
 GRADIENT_SHOTS = tuple(2**k for k in range(8, 19, 2))
-ERROR_RATES = tuple(10 ** (k / 4) for k in range(-24, -7))
+ERROR_RATES = tuple(10 ** (k / 4) for k in range(-22, -7))
 TOY_ERROR_RATES = tuple(10 ** (k / 4) for k in range(-16, -3))
 
 
@@ -82,7 +82,7 @@ def measure(
         ),
         "noise": (
             partial(_noise, runs=runs, data=data),
-            {**row, "error_rates": list(ERROR_RATES), "n_shots": 2**22, "n_seeds": 3},
+            {**row, "error_rates": list(ERROR_RATES), "n_shots": 2**22, "n_seeds": 2},
         ),
         "toy-noise": (
             _toy_noise,
@@ -103,7 +103,7 @@ def measure(
                 "n_draws": 200,
                 "loss_qubits": list(range(7, 15)),
                 "loss_blocks": [1, 4, 16, 61, 121],
-                "loss_draws": 50,
+                "loss_draws": 100,
                 "seed": 0,
             },
         ),
