@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
+from qtlite.experiments import cli, measure
 from qtlite.experiments.measurements import (
     FIELDS,
     read_measurement,
@@ -82,3 +84,42 @@ def test_a_renamed_file_is_refused(tmp_path):
     path = path.rename(tmp_path / "other.json")
     with pytest.raises(ValueError, match="must hold the measurement of that name, got 'double'"):
         read_measurement(path)
+
+
+def test_the_command_measures_what_it_is_asked_for_and_says_where(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def quick(name, dataset, n_blocks, *, runs, data):
+        asked.append((name, dataset, n_blocks, runs, data))
+        return taken("quick")
+
+    monkeypatch.setattr(measure, "measure", quick)
+    command = ["measure", "shots", "--blocks", "121", "--runs", "there", "--to", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert [str(part) for part in asked[0]] == ["shots", "mnist", "121", "there", "None"]
+    assert read_measurement(tmp_path / "quick.json")["results"]["twice"] == 6
+    assert f"{tmp_path / 'quick.json'}: 0 s" in capsys.readouterr().out
+
+
+def test_the_command_says_which_run_is_missing(tmp_path, capsys):
+    command = ["measure", "gradient", "--dataset", "digits", "--runs", str(tmp_path)]
+    assert cli.main([*command, "--to", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("qtlite: runs must hold a finished run of QT-16 on digits")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", measure.NAMES)
+def test_every_measurement_has_its_name_and_settings(name, monkeypatch):
+    monkeypatch.setattr(measure, "take_measurement", lambda *parts: parts)
+    full, _, config = measure.measure(name, "mnist", 16, runs=None)
+    assert full in (name, f"{name}-mnist-L16")
+    assert "seed" in config
+    json.dumps(config, allow_nan=False)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["measure", name, "--help"])
+
+
+def test_the_books_measurements_are_sound():
+    found = read_measurements(Path(__file__).parents[1] / "book/measurements")
+    assert {"toy-noise", "trainability"} <= set(found)
