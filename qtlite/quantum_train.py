@@ -105,6 +105,7 @@ class QuantumTrain(nn.Module):
         )
         self.feature, self.center_feature = feature, center_feature
         self.center_output, self.normalisation = center_output, normalisation
+        self.bit_values, self.activation = bit_values, activation
         self._scales = weight_scales(target, self._shapes, weight_gain)
         # transposed, as blocked_mlp wants its inputs: one line a bit, shape (N, M)
         bits = basis_bits(self.n_qubits, self.n_weights, bit_values).T.contiguous()
