@@ -27,30 +27,39 @@ const qtliteNetwork = (() => {
     return { ...content, layers };
   }
 
-  function conv2d(input, { weight, bias, padding }) {
+  /* Zeros around each channel. */
+  function pad(input, padding) {
+    if (padding === 0) return input;
+    const [channels, height, width] = input.shape;
+    const [outHeight, outWidth] = [height + 2 * padding, width + 2 * padding];
+    const values = new Float32Array(channels * outHeight * outWidth);
+    for (let row = 0; row < channels * height; row++) {
+      const start = (row + (2 * Math.floor(row / height) + 1) * padding) * outWidth + padding;
+      values.set(input.values.subarray(row * width, (row + 1) * width), start);
+    }
+    return { shape: [channels, outHeight, outWidth], values };
+  }
+
+  function conv2d(unpadded, { weight, bias, padding }) {
+    const input = pad(unpadded, padding);
     const [nOut, nIn, kernelHeight, kernelWidth] = weight.shape;
     const [, height, width] = input.shape;
-    const outHeight = height + 2 * padding - kernelHeight + 1;
-    const outWidth = width + 2 * padding - kernelWidth + 1;
+    const [outHeight, outWidth] = [height - kernelHeight + 1, width - kernelWidth + 1];
+    const [pixels, kernels] = [input.values, weight.values]; // looked up once, not in the loops
     const values = new Float32Array(nOut * outHeight * outWidth);
+    let place = 0;
     for (let o = 0; o < nOut; o++) {
       for (let y = 0; y < outHeight; y++) {
         for (let x = 0; x < outWidth; x++) {
           let sum = bias.values[o];
+          let k = o * nIn * kernelHeight * kernelWidth;
           for (let c = 0; c < nIn; c++) {
             for (let i = 0; i < kernelHeight; i++) {
-              const row = y + i - padding;
-              if (row < 0 || row >= height) continue;
-              for (let j = 0; j < kernelWidth; j++) {
-                const column = x + j - padding;
-                if (column < 0 || column >= width) continue;
-                sum +=
-                  weight.values[((o * nIn + c) * kernelHeight + i) * kernelWidth + j] *
-                  input.values[(c * height + row) * width + column];
-              }
+              const start = (c * height + y + i) * width + x;
+              for (let j = 0; j < kernelWidth; j++) sum += kernels[k++] * pixels[start + j];
             }
           }
-          values[(o * outHeight + y) * outWidth + x] = sum;
+          values[place++] = sum;
         }
       }
     }

@@ -49,14 +49,14 @@
   });
   const say = element("p", { class: "qtlite-answer", role: "status", "aria-live": "polite" });
   const clear = element("button", { type: "button" }, "Clear");
-  const undo = element("button", { type: "button" }, "Undo stroke");
-  const example = element("button", { type: "button" }, "Another example");
+  const undo = element("button", { type: "button" }, "Undo");
+  const example = element("button", { type: "button" }, "Example");
   const seen = element("canvas", {
     class: "qtlite-seen",
     role: "img",
     "aria-label": "The drawing as the network sees it, 28 by 28 pixels",
   });
-  const bars = models[0] && JSON.parse(models[0].metadata.classes).map((name) => {
+  const bars = JSON.parse(models[0].metadata.classes).map((name) => {
     const fill = element("span", { class: "qtlite-fill" });
     const number = element("span", { class: "qtlite-number" });
     const row = element(
@@ -81,8 +81,14 @@
     choice.append(element("label", {}, radio, element("span", {}, name), small));
   });
 
+  // what is there for readers without JavaScript leaves an empty box
+  document.querySelectorAll("article noscript").forEach((still) => {
+    still.closest(".cell")?.setAttribute("hidden", "");
+  });
+
   place.append(
     choice,
+    about,
     element(
       "div",
       { class: "qtlite-columns" },
@@ -91,10 +97,11 @@
         {},
         element("h3", {}, "Draw a digit"),
         pad,
-        element("div", { class: "qtlite-buttons" }, clear, undo, example)
+        element("div", { class: "qtlite-buttons" }, clear, undo, example),
+        say
       ),
-      element("div", {}, element("h3", {}, "What the network gets"), seen, about),
-      element("div", {}, element("h3", {}, "Probabilities"), ...bars.map(({ row }) => row), say)
+      element("div", { class: "qtlite-input" }, element("h3", {}, "Network input"), seen),
+      element("div", {}, element("h3", {}, "Probabilities"), ...bars.map(({ row }) => row))
     ),
     maps
   );

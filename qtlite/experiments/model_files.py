@@ -172,7 +172,7 @@ def describe(record: dict[str, Any]) -> dict[str, str]:
         "n_trainable": str(record["n_trainable"]),
         "n_weights": str(record["n_weights"]),
         "accuracy": repr(record["test_accuracy"]),
-        "evaluated_on": f"{record['n_test']} {record['evaluated_on']} images of {config.dataset}",
+        "evaluated_on": f"{record['n_test']:,} {record['evaluated_on']} images of {config.dataset}",
         "commit": str(record.get("commit")),
     }
 

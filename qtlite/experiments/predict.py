@@ -184,15 +184,15 @@ def prediction_table(names: list[str], logits: np.ndarray, classes: tuple[str, .
 
     Example:
         >>> print(prediction_table(["a.png"], np.array([[0.0, 1.1]]), ("cat", "dog")))
-        image  class    cat    dog
-        a.png    dog   25.0   75.0
+        image  class    cat   dog
+        a.png    dog   25.0  75.0
     """
     given = probabilities(logits)
     first, second = (max(map(len, column)) for column in (["image", *names], ["class", *classes]))
     widths = [max(len(name), 5) for name in classes]
     cells = [f"{name:>{width}}" for name, width in zip(classes, widths, strict=True)]
-    lines = [f"{'image':{first}}  {'class':>{second}}  {'  '.join(cells)}"]
+    lines = [f"{'image':{first}}  {'class':>{second}}  {' '.join(cells)}"]
     for name, row in zip(names, given, strict=True):
         cells = [f"{100 * p:{width}.1f}" for p, width in zip(row, widths, strict=True)]
-        lines.append(f"{name:{first}}  {classes[row.argmax()]:>{second}}  {'  '.join(cells)}")
+        lines.append(f"{name:{first}}  {classes[row.argmax()]:>{second}}  {' '.join(cells)}")
     return "\n".join(lines)
