@@ -94,6 +94,7 @@ class QuantumTrain(GeneratedNetwork):
         )
         self.feature, self.center_feature = feature, center_feature
         self.center_output = center_output
+        self.bit_values, self.activation = bit_values, activation
         # transposed, as blocked_mlp wants its inputs: one line a bit, shape (N, M)
         bits = basis_bits(self.n_qubits, self.n_weights, bit_values).T.contiguous()
         self.register_buffer("_bits", bits, persistent=False)

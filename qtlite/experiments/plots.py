@@ -323,6 +323,46 @@ def image_row(images: Sequence[Any], titles: Sequence[str]) -> Figure:
     return figure
 
 
+def inside_network(
+    image: Any, maps: Sequence[Any], probabilities: Sequence[float], classes: Sequence[str]
+) -> Figure:
+    """Draw an image, the feature maps that a network makes of it, and its answer.
+
+    Args:
+        image: shape (height, width) or (1, height, width).
+        maps: one array for each layer, shape (channels, height, width).
+        probabilities: of the classes.
+        classes: their names.
+
+    Example:
+        >>> figure = inside_network(np.ones((4, 4)), [np.ones((3, 2, 2))], [0.2, 0.8], "ab")
+        >>> len(figure.axes)  # image, bars, three maps
+        5
+    """
+    n_columns = max(len(layer) for layer in maps)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 2.6 + 0.85 * len(maps)), layout="constrained")
+        top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 0.85 * len(maps)])
+        left, right = top.subplots(1, 2, width_ratios=[1, 2.2])
+        left.imshow(_array(image).squeeze(), cmap="gray", interpolation="nearest")
+        left.set_axis_off()
+        best = int(np.argmax(_array(probabilities)))
+        colours = [MAPPING if i == best else CIRCUIT for i in range(len(classes))]
+        right.bar(list(classes), _array(probabilities), color=colours)
+        right.set_ylabel("probability")
+        right.set_ylim(0, 1)
+        grid = bottom.subplots(len(maps), n_columns, squeeze=False)
+        for axes in grid.ravel():
+            axes.set_axis_off()
+        for row, layer in zip(grid, maps, strict=True):
+            largest = _array(layer).max() or 1.0
+            for axes, channel in zip(row, layer, strict=False):
+                axes.set_axis_on()
+                axes.set(xticks=[], yticks=[])
+                axes.imshow(_array(channel), cmap="gray", vmin=0, vmax=largest)
+    return figure
+
+
 def pipeline(
     *, n_qubits: int = 13, n_blocks: int = 16, n_mapping: int = 249, n_weights: int = 6690
 ) -> Figure:
