@@ -23,7 +23,7 @@ from qtlite.export import save_safetensors
 
 NETWORK = "classical.safetensors"
 PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
-CONTROL_ROWS = {"mnist": (16, 121, 61), "fashion_mnist": (16, 121)}  # L, the first ones first
+CONTROL_ROWS = (("mnist", 16), ("fashion_mnist", 16))  # datasets, and L of the QT row to match
 CHOICE_LEARNING_RATES = (0.002, 0.005, 0.0125, 0.03, 0.08)
 TRAINING_SIZES = (500, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
 
@@ -85,10 +85,9 @@ def _qcml(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
 
 
 def _controls(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
-    for dataset, rows in CONTROL_ROWS.items():
-        for n_blocks in rows:
-            for model in ("qt", *CONTROLS):
-                yield recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks, seed=seed)
+    for dataset, n_blocks in CONTROL_ROWS:
+        for model in ("qt", *CONTROLS):
+            yield recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks, seed=seed)
 
 
 def _choices(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
