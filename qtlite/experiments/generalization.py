@@ -60,7 +60,7 @@ class PowerLaw:
 def fit_power_law(
     x: Sequence[float], errors: Sequence[float], confidence: float = 0.95
 ) -> PowerLaw:
-    """Fit gen = c x^k by least squares on logarithms (x = N_t/n tests Eq. 8: k = 1/2).
+    """Fit gen = c x^k by least squares on logarithms (x = N_t/n: Caro et al. 2022 bound it with k = 1/2).
 
     The interval is Student's, as if points scattered alike about the line: seeds count as points.
 
