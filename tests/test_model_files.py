@@ -190,6 +190,12 @@ def test_committed_models_give_their_recorded_accuracy_on_mnist(name, tmp_path):
         assert np.abs(logits - expected).max() < 1e-4, path.name
 
 
+def test_command_line_offers_every_format(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", "--help"])
+    assert f"{{{','.join(FORMATS)}}}" in capsys.readouterr().out
+
+
 def test_command_line(runs, tmp_path, capsys):
     folder, records = runs
     where = ["--runs", str(folder), "--folder", str(tmp_path)]
