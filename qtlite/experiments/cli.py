@@ -1,4 +1,4 @@
-"""The command line: ``qtlite train``, ``sweep``, ``tables``, ``export`` and ``predict``."""
+"""The command line: ``qtlite train``, ``sweep``, ``tables``, ``measure``, ``export``, ``predict``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
-from qtlite.experiments.data import DATA_VARIABLE
+from qtlite.experiments.data import DATA_VARIABLE, DATASETS
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -40,6 +40,7 @@ SWEEP_EXAMPLES = """\
 examples:
   qtlite sweep table1                       MNIST, our recipe, 3 seeds: 27 runs
   qtlite sweep table1 --recipe literal released --seeds 1
+  qtlite sweep controls                     other sources of weights, as many parameters
 """
 
 
@@ -101,13 +102,19 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser(
         "sweep",
-        help="run everything behind one of the paper's tables",
+        help="run everything behind a table or a figure",
         description="Run what has no record yet, one process a core; interrupted runs go on.",
         epilog=SWEEP_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sweep.set_defaults(command=_sweep)
-    sweep.add_argument("name", choices=("table1", "table2", "table3"))
+    sweep.add_argument(
+        "name",
+        choices=(
+            "table1", "table2", "table3", "qcml", "controls", "choices", "ablation",
+            "generalization",
+        ),
+    )  # fmt: skip
     sweep.add_argument(
         "--recipe", nargs="+", choices=tuple(RECIPES), default=["qtlite"], help="(default: qtlite)"
     )
@@ -128,6 +135,21 @@ def _parser() -> argparse.ArgumentParser:
         "--readme", type=Path, metavar="FILE", help="renew the results between its comments too"
     )
     tables.add_argument("--to", type=Path, default=Path("book/tables"), metavar="FOLDER")
+
+    measure = commands.add_parser(
+        "measure",
+        help="measure what the book says of shots, noise and gradients",
+        description="Measure anew and replace the file in book/measurements. shots, gradient and "
+        "noise need a finished run of this dataset and depth.",
+    )
+    measure.set_defaults(command=_measure)
+    names = ("shots", "training", "gradient", "noise", "toy-noise", "trainability")
+    measure.add_argument("name", choices=names)
+    measure.add_argument("--dataset", default="mnist", choices=DATASETS, help="(default: mnist)")
+    measure.add_argument("--blocks", type=int, default=16, metavar="L", help="(default: 16)")
+    measure.add_argument("--data", metavar="FOLDER", help="as for train")
+    measure.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
+    measure.add_argument("--to", type=Path, default=Path("book/measurements"), metavar="FOLDER")
     _add_export(commands)
     _add_predict(commands)
     return parser
@@ -266,6 +288,17 @@ def _tables(options: argparse.Namespace) -> int:
     if options.readme is not None:
         write_between_marks(results(records), options.readme)
         print(options.readme)
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from qtlite.experiments.measure import measure
+    from qtlite.experiments.measurements import write_measurement
+
+    found = measure(
+        options.name, options.dataset, options.blocks, runs=options.runs, data=options.data
+    )
+    print(f"{write_measurement(found, options.to)}: {found['wall_seconds']:.0f} s")
     return 0
 
 

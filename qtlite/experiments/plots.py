@@ -420,6 +420,87 @@ def pipeline(
     return figure
 
 
+def state_bars(values: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw several numbers of every basis state as bars, one panel each.
+
+    Args:
+        values: label of the axis, with unit, to values of shape (2**N,).
+
+    Example:
+        >>> figure = state_bars({"probability": [0.5, 0.5], "weight": [1.0, -1.0]})
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['probability', 'weight']
+    """
+    figure, all_axes = _figure(7.0, 2.6, n_columns=len(values))
+    for axes, (label, numbers), colour in zip(
+        all_axes, values.items(), (CIRCUIT, MAPPING, NETWORK), strict=False
+    ):
+        numbers = _array(numbers)
+        n_qubits = len(numbers).bit_length() - 1
+        axes.bar(range(len(numbers)), numbers, 0.72, color=colour)
+        names = [f"{i:0{n_qubits}b}" for i in range(len(numbers))]
+        axes.set_xticks(range(len(numbers)), names, rotation=90 if n_qubits > 3 else 0)
+        axes.set(ylabel=label, xlabel="basis state")
+        axes.grid(axis="x", visible=False)
+    return figure
+
+
+def parameter_counts(
+    sizes: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    marks: Sequence[tuple[float, float]],
+) -> Figure:
+    """Draw trained parameters against the size of the network, both axes logarithmic.
+
+    Args:
+        sizes: M, shape (n,).
+        curves: label to trained parameters, shape (n,).
+        marks: (M, trained parameters) of the paper's rows.
+
+    Example:
+        >>> parameter_counts([10, 100], {"a": [5, 6]}, [(20, 5)]).axes[0].get_xscale()
+        'log'
+    """
+    figure, (axes,) = _figure(6.2, 3.4)
+    axes.plot(sizes, sizes, color=GREY, ls="--", label="as usual: all $M$")
+    for (label, values), colour, dash in zip(curves.items(), CURVES, DASHES, strict=False):
+        axes.plot(sizes, values, color=colour, ls=dash, label=label)
+    axes.plot(*zip(*marks, strict=True), "s", color=INK, ms=4.5, ls="", label="the paper's rows")
+    axes.set(xlabel="weights of the network, $M$", ylabel="trained parameters")
+    axes.set(xscale="log", yscale="log")
+    _legend(figure, 2)
+    return figure
+
+
+def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
+    """Draw test accuracy against the number of blocks: a dot a seed, a line through the means.
+
+    Args:
+        data: what ``live_figures.accuracy`` gathers from the records.
+
+    Example:
+        >>> row = {"n_blocks": 16, "accuracy": 81.08, "n_trainable": 457}
+        >>> figure = accuracy_by_blocks({"paper": [row], "classical": [], "recipes": []})
+        >>> figure.axes[0].get_ylabel()
+        'test accuracy / %'
+    """
+    figure, (axes,) = _figure(6.2, 3.4)
+    paper = [(row["n_blocks"], row["accuracy"]) for row in data["paper"]]
+    axes.plot(*zip(*paper, strict=True), color=MAPPING, ls="--", marker="s", ms=4.5, label="paper")
+    for recipe, colour in zip(data["recipes"], (CIRCUIT, NETWORK, INK), strict=False):
+        points = recipe["points"]
+        means = [(point["n_blocks"], point["mean"]) for point in points]
+        axes.plot(*zip(*means, strict=True), color=colour, ls="-", label=f"recipe {recipe['name']}")
+        for point in points:
+            seeds = [accuracy for _, accuracy in point["seeds"]]
+            axes.plot([point["n_blocks"]] * len(seeds), seeds, "o", color=colour, ms=3.5, ls="")
+    for line, colour in zip(data["classical"], (INK, GREY), strict=False):
+        axes.axhline(line["accuracy"], color=colour, lw=1, ls=":", label=line["name"])
+    axes.set(xlabel="blocks of the circuit, $L$", ylabel="test accuracy / %")
+    _legend(figure, 2)
+    return figure
+
+
 def _figure(
     width: float, height: float, *, n_rows: int = 1, n_columns: int = 1
 ) -> tuple[Figure, np.ndarray]:
@@ -647,3 +728,51 @@ def _mini_loss(axes: Axes, corner: tuple[float, float]) -> None:
     axes.plot([x, x, x + 11.5], [y + 7, y, y], color=GREY, lw=1, ls="-")
     curve = 6.2 / (1 + np.exp(0.9 * (time - 4))) + 0.5 + 0.25 * np.sin(4 * time) * np.exp(-time / 5)
     axes.plot(x + 0.2 + time, y + curve, color=INK, lw=1.5, ls="-")
+
+
+def measured_points(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float] | None]],
+    *,
+    x_label: str,
+    y_label: str,
+    x_base: int | None = None,
+    log_y: bool = False,
+    references: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    verticals: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw measured points with error bars, each curve over its own axis values.
+
+    Args:
+        curves: label to x, y and the error bars' half-lengths (None for none), shape (n,) each.
+        x_label, y_label: with units.
+        x_base: of a logarithmic horizontal axis; linear if left out.
+        log_y: whether the vertical axis is logarithmic.
+        references: label to x and y of a thin grey line: what theory says.
+        verticals: text to x of a dotted vertical line.
+
+    Example:
+        >>> curves = {"a": ([1, 2, 4], [0.1, 0.2, 0.3], [0.01, 0.01, 0.01])}
+        >>> figure = measured_points(curves, x_label="shots", y_label="accuracy", x_base=2)
+        >>> figure.axes[0].get_xscale()
+        'log'
+    """
+    figure, (axes,) = _figure(6.4, 3.5)
+    references, verticals = references or {}, verticals or {}
+    for place, (label, (x, y, error)) in enumerate(curves.items()):
+        style = {"color": CURVES[place % 6], "ls": DASHES[place % 6], "marker": "osD^vP"[place % 6]}
+        axes.errorbar(x, y, error, label=label, ms=4, lw=1.4, capsize=2, elinewidth=1, **style)
+    for place, (label, (x, y)) in enumerate(references.items()):
+        dash = ((0, (1, 2)), (0, (6, 2)), "-.")[place % 3]
+        axes.plot(x, y, label=label, color=GREY, lw=1.2, ls=dash, zorder=1)
+    if x_base is not None:
+        axes.set_xscale("log", base=x_base)
+    if log_y:
+        axes.set_yscale("log")
+    for text, x in verticals.items():
+        axes.axvline(x, color=GREY, lw=1, ls=":")
+        place = {"xy": (x, 0.03), "xycoords": ("data", "axes fraction"), "rotation": 90}
+        offset = {"xytext": (-3, 0), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        axes.annotate(text, **place, **offset, color=GREY, fontsize=9)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    _legend(figure, len(curves) + len(references))
+    return figure
