@@ -118,6 +118,19 @@ def test_runs_that_do_not_belong_to_the_record(runs, tmp_path):
         read_run(path, tmp_path)
 
 
+def test_a_control_is_exported_and_qcml_is_not(tmp_path):
+    for model in ("small_cnn", "qcml"):
+        config = recipe_config("qtlite", "digits", model=model, n_train=64, epochs=1)
+        run_to_files(config, tmp_path, tmp_path / f"{model}.json", progress=False)
+    run = read_run(tmp_path / "small_cnn.json", tmp_path)
+    (path,) = export_run(run, tmp_path, ["json"])
+    digits, found = load_dataset("digits"), load_classifier(path)
+    right = found.logits(digits.test_images.numpy()).argmax(1) == digits.test_labels.numpy()
+    assert right.mean() == run.record["test_accuracy"]
+    with pytest.raises(ValueError, match="record must be of a run that leaves a classical network"):
+        read_run(tmp_path / "qcml.json", tmp_path)
+
+
 def test_classes_and_shapes_are_those_of_the_data():
     for name in DATASETS:
         if available(name):
