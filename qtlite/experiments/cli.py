@@ -1,4 +1,4 @@
-"""The command line, ``qtlite COMMAND``: see ``_parser`` for the commands."""
+"""The command line: ``qtlite train``, ``sweep``, ``tables``, ``measure``, ``export``, ..."""
 
 from __future__ import annotations
 
