@@ -152,6 +152,16 @@ def test_compressed_form_of_ones_own_block(tmp_path):
     assert torch.equal(again.to_classical().weight, model.to_classical().weight)
 
 
+def test_compressed_form_needs_a_circuit(tmp_path):
+    class Fixed(nn.Module):
+        def forward(self):
+            return torch.full((8,), 1 / 8)
+
+    model = QuantumTrain(nn.Linear(3, 2), 1, qnn=Fixed())
+    with pytest.raises(ValueError, match="model must get its probabilities from a QNN, got Fixed"):
+        save_compressed(model, tmp_path / "a.sft")
+
+
 def test_loading_a_compressed_form_leaves_the_global_generator_alone(tmp_path):
     path = save_compressed(QuantumTrain(nn.Linear(3, 2), 1), tmp_path / "a.sft")
     target, before = nn.Linear(3, 2), torch.get_rng_state()

@@ -118,6 +118,19 @@ def test_runs_that_do_not_belong_to_the_record(runs, tmp_path):
         read_run(path, tmp_path)
 
 
+def test_a_control_is_exported_and_qcml_is_not(tmp_path):
+    for model in ("small_cnn", "qcml"):
+        config = recipe_config("qtlite", "digits", model=model, n_train=64, epochs=1)
+        run_to_files(config, tmp_path, tmp_path / f"{model}.json", progress=False)
+    run = read_run(tmp_path / "small_cnn.json", tmp_path)
+    (path,) = export_run(run, tmp_path, ["json"])
+    digits, found = load_dataset("digits"), load_classifier(path)
+    right = found.logits(digits.test_images.numpy()).argmax(1) == digits.test_labels.numpy()
+    assert right.mean() == run.record["test_accuracy"]
+    with pytest.raises(ValueError, match="record must be of a run that leaves a classical network"):
+        read_run(tmp_path / "qcml.json", tmp_path)
+
+
 def test_classes_and_shapes_are_those_of_the_data():
     for name in DATASETS:
         if available(name):
@@ -188,6 +201,12 @@ def test_committed_models_give_their_recorded_accuracy_on_mnist(name, tmp_path):
         assert (logits.argmax(1) == labels).mean() == record["test_accuracy"], path.name
         assert (logits.argmax(1) == expected.argmax(1)).all(), path.name
         assert np.abs(logits - expected).max() < 1e-4, path.name
+
+
+def test_command_line_offers_every_format(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", "--help"])
+    assert f"{{{','.join(FORMATS)}}}" in capsys.readouterr().out
 
 
 def test_command_line(runs, tmp_path, capsys):

@@ -166,6 +166,7 @@ def _add_export(commands: Any) -> None:
     )
     export.set_defaults(command=_export)
     export.add_argument("record", nargs="?", help="the run's id, or the path of its record")
+    # model_files.FORMATS, without importing torch for --help
     formats = ("safetensors", "onnx", "pt2", "json", "compressed", "int8")
     export.add_argument(
         "--to", nargs="+", choices=formats, default=["onnx"], help="(default: onnx)"

@@ -14,10 +14,10 @@ from torch import nn
 
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
+from qtlite.experiments.qcml import QCML
 from qtlite.experiments.records import record_id
 from qtlite.experiments.sweep import NETWORK
-from qtlite.experiments.targets import paper_cnn
-from qtlite.experiments.training import CHECKPOINT, build_model
+from qtlite.experiments.training import CHECKPOINT, build_model, classical
 from qtlite.export import (
     FromPixels,
     load_safetensors,
@@ -106,7 +106,8 @@ def read_run(record_path: Path, runs: Path) -> FinishedRun:
     """Read a run's record, and its networks from ``runs/<id>``.
 
     Raises:
-        ValueError: if a file is damaged or of another run, or the networks do not belong together.
+        ValueError: if a file is damaged or of another run, the networks do not belong together, or
+            the run leaves no classical network (QCML).
         FileNotFoundError: if the network is missing: runs are not kept in git, train again.
     """
     try:
@@ -120,30 +121,37 @@ def read_run(record_path: Path, runs: Path) -> FinishedRun:
             f"runs must hold the trained network of {record['id']}, got no {folder / NETWORK}: "
             "train it again, or say where it is"
         )
-    classical = paper_cnn(config.dataset, relu=config.relu)
-    written_for = load_safetensors(classical, folder / NETWORK).get("record")
+    model = build_model(config)
+    if isinstance(model, QCML):
+        raise ValueError(
+            "record must be of a run that leaves a classical network, "
+            f"got {record['id']}: QCML needs its circuit for every image"
+        )
+    network = classical(model)  # for its structure; what it holds is replaced
+    written_for = load_safetensors(network, folder / NETWORK).get("record")
     if written_for != record["id"]:
         raise ValueError(
             f"runs must hold the network of {record['id']}, got that of {written_for} in {folder}"
         )
-    model = _read_model(config, folder / CHECKPOINT, classical) if config.model == "qt" else None
-    return FinishedRun(record, classical.eval(), model)
+    if not isinstance(model, QuantumTrain) or config.model != "qt":
+        return FinishedRun(record, network.eval(), None)
+    _load_model(model, folder / CHECKPOINT, network)
+    return FinishedRun(record, network.eval(), model.eval())
 
 
-def _read_model(config: TrainConfig, path: Path, classical: nn.Module) -> QuantumTrain:
-    model = build_model(config)
+def _load_model(model: QuantumTrain, path: Path, network: nn.Module) -> None:
+    """Put a checkpoint into the model, and see that it generates the network."""
     try:
         model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["model"])
     except (RuntimeError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"runs must hold the run's checkpoint, got {path}: {error}") from error
     generated = model.to_classical().state_dict()
-    for name, tensor in classical.state_dict().items():
+    for name, tensor in network.state_dict().items():
         # not bit for bit: another machine may have trained it
         if not torch.allclose(generated[name], tensor, rtol=1e-3, atol=1e-5):
             raise ValueError(
                 f"runs must hold the checkpoint that the network came from, got another: {path}"
             )
-    return model.eval()
 
 
 def describe(record: dict[str, Any]) -> dict[str, str]:
@@ -159,7 +167,7 @@ def describe(record: dict[str, Any]) -> dict[str, str]:
     config = TrainConfig.from_dict(record["config"])
     return {
         "record": record["id"],
-        "model": f"QT-{config.n_blocks}" if config.model == "qt" else "classical",
+        "model": f"QT-{config.n_blocks}" if config.model == "qt" else config.model,
         "dataset": config.dataset,
         "classes": json.dumps(CLASSES[config.dataset]),
         "input": "uint8 pixels, 0 to 255, shape (batch, {}, {}, {})".format(

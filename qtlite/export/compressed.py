@@ -23,6 +23,7 @@ from qtlite.export.safetensors_file import read_metadata
 from qtlite.export.seal import OPEN_SEAL, seal_file
 from qtlite.inject import weight_shapes
 from qtlite.normalisation import WeightScale
+from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
 
 _MAP = "quantum_train"  # the metadata entry that says how to build the map from angles to weights
@@ -50,7 +51,8 @@ def save_compressed(
         The path.
 
     Raises:
-        ValueError: if the block is another than the model's.
+        ValueError: if the block is another than the model's, or its probabilities come from
+            anything but a ``QNN``.
         FileExistsError: if the file exists and ``overwrite`` is off.
         RuntimeError: if the file does not give the model's weights; it is not kept.
 
@@ -66,6 +68,10 @@ def save_compressed(
     require("safetensors")
     from safetensors.torch import save_file
 
+    if type(model.qnn) is not QNN:
+        raise ValueError(
+            f"model must get its probabilities from a QNN, got {type(model.qnn).__name__}"
+        )
     if model.qnn.block is not block:
         raise ValueError(
             f"block must be the model's own {_name(model.qnn.block)!r}, got {_name(block)!r}"
