@@ -65,7 +65,11 @@ def main() -> int:
     pages_marker.unlink(missing_ok=True)
     cells_marker.write_text(cells)
 
-    status = subprocess.run([JUPYTER_BOOK, "build", ".", *OPTIONS], cwd=ROOT).returncode
+    # no kernel stands behind a page: figures, no controls (qtlite/experiments/widgets.py)
+    environment = {**os.environ, "QTLITE_STATIC": "1"}
+    status = subprocess.run(
+        [JUPYTER_BOOK, "build", ".", *OPTIONS], cwd=ROOT, env=environment
+    ).returncode
     if status == 0:
         pages_marker.write_text(pages)
     return status

@@ -134,6 +134,15 @@ def test_every_chapter_is_in_the_contents():
     assert written - listed == set()
 
 
+def test_every_public_module_is_in_the_reference():
+    """A new module without an entry in book/api.md is one that no reader finds."""
+    packages = ("qtlite", "qtlite/experiments")
+    files = [path for package in packages for path in (ROOT / package).glob("[!_]*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
+    named = set(re.findall(r"automodule:: ([\w.]+)", (ROOT / "book/api.md").read_text()))
+    assert modules - named == set()
+
+
 def test_the_book_names_files_that_exist():
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     logo = config["sphinx"]["config"]["html_theme_options"]["logo"]

@@ -8,7 +8,7 @@ import pytest
 import qtlite
 
 
-@pytest.mark.parametrize("name", ["circuit", "mapping", "inject"])
+@pytest.mark.parametrize("name", ["circuit", "mapping", "inject", "normalisation"])
 def test_file_imports_nothing_of_ours(name):
     tree = ast.parse((Path(qtlite.__file__).parent / f"{name}.py").read_text())
     modules = {
@@ -18,5 +18,5 @@ def test_file_imports_nothing_of_ours(name):
         for alias in node.names
     } | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     outside = {module.partition(".")[0] for module in modules}
-    assert outside <= {"__future__", "collections", "copy", "itertools", "math", "typing",
-                       "torch", "tensorcircuit"}  # fmt: skip
+    assert outside <= {"__future__", "collections", "copy", "dataclasses", "itertools", "math",
+                       "typing", "torch", "tensorcircuit"}  # fmt: skip

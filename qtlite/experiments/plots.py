@@ -323,6 +323,46 @@ def image_row(images: Sequence[Any], titles: Sequence[str]) -> Figure:
     return figure
 
 
+def inside_network(
+    image: Any, maps: Sequence[Any], probabilities: Sequence[float], classes: Sequence[str]
+) -> Figure:
+    """Draw an image, the feature maps that a network makes of it, and its answer.
+
+    Args:
+        image: shape (height, width) or (1, height, width).
+        maps: one array for each layer, shape (channels, height, width).
+        probabilities: of the classes.
+        classes: their names.
+
+    Example:
+        >>> figure = inside_network(np.ones((4, 4)), [np.ones((3, 2, 2))], [0.2, 0.8], "ab")
+        >>> len(figure.axes)  # image, bars, three maps
+        5
+    """
+    n_columns = max(len(layer) for layer in maps)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 2.6 + 0.85 * len(maps)), layout="constrained")
+        top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 0.85 * len(maps)])
+        left, right = top.subplots(1, 2, width_ratios=[1, 2.2])
+        left.imshow(_array(image).squeeze(), cmap="gray", interpolation="nearest")
+        left.set_axis_off()
+        best = int(np.argmax(_array(probabilities)))
+        colours = [MAPPING if i == best else CIRCUIT for i in range(len(classes))]
+        right.bar(list(classes), _array(probabilities), color=colours)
+        right.set_ylabel("probability")
+        right.set_ylim(0, 1)
+        grid = bottom.subplots(len(maps), n_columns, squeeze=False)
+        for axes in grid.ravel():
+            axes.set_axis_off()
+        for row, layer in zip(grid, maps, strict=True):
+            largest = _array(layer).max() or 1.0
+            for axes, channel in zip(row, layer, strict=False):
+                axes.set_axis_on()
+                axes.set(xticks=[], yticks=[])
+                axes.imshow(_array(channel), cmap="gray", vmin=0, vmax=largest)
+    return figure
+
+
 def pipeline(
     *, n_qubits: int = 13, n_blocks: int = 16, n_mapping: int = 249, n_weights: int = 6690
 ) -> Figure:
@@ -377,6 +417,87 @@ def pipeline(
         va="bottom",
         fontsize=9.5,
     )
+    return figure
+
+
+def state_bars(values: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw several numbers of every basis state as bars, one panel each.
+
+    Args:
+        values: label of the axis, with unit, to values of shape (2**N,).
+
+    Example:
+        >>> figure = state_bars({"probability": [0.5, 0.5], "weight": [1.0, -1.0]})
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['probability', 'weight']
+    """
+    figure, all_axes = _figure(7.0, 2.6, n_columns=len(values))
+    for axes, (label, numbers), colour in zip(
+        all_axes, values.items(), (CIRCUIT, MAPPING, NETWORK), strict=False
+    ):
+        numbers = _array(numbers)
+        n_qubits = len(numbers).bit_length() - 1
+        axes.bar(range(len(numbers)), numbers, 0.72, color=colour)
+        names = [f"{i:0{n_qubits}b}" for i in range(len(numbers))]
+        axes.set_xticks(range(len(numbers)), names, rotation=90 if n_qubits > 3 else 0)
+        axes.set(ylabel=label, xlabel="basis state")
+        axes.grid(axis="x", visible=False)
+    return figure
+
+
+def parameter_counts(
+    sizes: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    marks: Sequence[tuple[float, float]],
+) -> Figure:
+    """Draw trained parameters against the size of the network, both axes logarithmic.
+
+    Args:
+        sizes: M, shape (n,).
+        curves: label to trained parameters, shape (n,).
+        marks: (M, trained parameters) of the paper's rows.
+
+    Example:
+        >>> parameter_counts([10, 100], {"a": [5, 6]}, [(20, 5)]).axes[0].get_xscale()
+        'log'
+    """
+    figure, (axes,) = _figure(6.2, 3.4)
+    axes.plot(sizes, sizes, color=GREY, ls="--", label="as usual: all $M$")
+    for (label, values), colour, dash in zip(curves.items(), CURVES, DASHES, strict=False):
+        axes.plot(sizes, values, color=colour, ls=dash, label=label)
+    axes.plot(*zip(*marks, strict=True), "s", color=INK, ms=4.5, ls="", label="the paper's rows")
+    axes.set(xlabel="weights of the network, $M$", ylabel="trained parameters")
+    axes.set(xscale="log", yscale="log")
+    _legend(figure, 2)
+    return figure
+
+
+def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
+    """Draw test accuracy against the number of blocks: a dot a seed, a line through the means.
+
+    Args:
+        data: what ``live_figures.accuracy`` gathers from the records.
+
+    Example:
+        >>> row = {"n_blocks": 16, "accuracy": 81.08, "n_trainable": 457}
+        >>> figure = accuracy_by_blocks({"paper": [row], "classical": [], "recipes": []})
+        >>> figure.axes[0].get_ylabel()
+        'test accuracy / %'
+    """
+    figure, (axes,) = _figure(6.2, 3.4)
+    paper = [(row["n_blocks"], row["accuracy"]) for row in data["paper"]]
+    axes.plot(*zip(*paper, strict=True), color=MAPPING, ls="--", marker="s", ms=4.5, label="paper")
+    for recipe, colour in zip(data["recipes"], (CIRCUIT, NETWORK, INK), strict=False):
+        points = recipe["points"]
+        means = [(point["n_blocks"], point["mean"]) for point in points]
+        axes.plot(*zip(*means, strict=True), color=colour, ls="-", label=f"recipe {recipe['name']}")
+        for point in points:
+            seeds = [accuracy for _, accuracy in point["seeds"]]
+            axes.plot([point["n_blocks"]] * len(seeds), seeds, "o", color=colour, ms=3.5, ls="")
+    for line, colour in zip(data["classical"], (INK, GREY), strict=False):
+        axes.axhline(line["accuracy"], color=colour, lw=1, ls=":", label=line["name"])
+    axes.set(xlabel="blocks of the circuit, $L$", ylabel="test accuracy / %")
+    _legend(figure, 2)
     return figure
 
 

@@ -1,0 +1,142 @@
+"""What it takes to run again what the book reports: every record's command, and every choice."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from qtlite.experiments.config import TrainConfig, recipe_config
+
+# What Liu et al. 2024 say of each field of TrainConfig; of those left out they say nothing.
+PAPER_SAYS = {
+    "angle_range": "random",
+    "feature": "p itself (Eq. 2)",
+    "bits": "0 and 1 (Eq. 2)",
+    "hidden": "Tables I-III",
+    "activation": "tanh in the initial layer",
+    "epochs": "50; CIFAR-10 1000",
+    "batch_size": "128; CIFAR-10 1000",
+    "learning_rate": "1e-4",
+    "optimiser": "Adam",
+}
+
+# Fields that say which run it is rather than how it is done.
+WHICH_RUN = ("dataset", "model", "recipe", "n_blocks", "seed", "n_train", "n_validation")
+
+
+def command(config: TrainConfig, n_threads: int | None = None, device: str = "cpu") -> str:
+    """Write the shell command that trains a config.
+
+    Of the config only what departs from the recipe is named.
+
+    Args:
+        config: of a run, as its record stores it.
+        n_threads: all cores if left out; the last digits of a result depend on it.
+        device: "cpu" or "cuda".
+
+    Example:
+        >>> command(recipe_config("qtlite", "mnist", n_blocks=121, seed=1), n_threads=1)
+        'qtlite train --dataset mnist --blocks 121 --seed 1 --threads 1'
+    """
+    named = {"recipe": config.recipe, "dataset": config.dataset, "model": config.model}
+    named |= {"n_blocks": config.n_blocks, "seed": config.seed}
+    own = recipe_config(**named)
+    defaults = {"recipe": "qtlite", "dataset": "digits", "model": "qt"}
+    words = ["qtlite", "train"]
+    for field in fields(TrainConfig):
+        value = getattr(config, field.name)
+        if field.name in named:
+            is_given = value != defaults.get(field.name, field.default) or field.name == "dataset"
+        else:
+            is_given = value != getattr(own, field.name)
+        if is_given:
+            words += _option(field.name, value)
+    if n_threads is not None:
+        words += ["--threads", str(n_threads)]
+    if device != "cpu":
+        words += ["--device", device]
+    return shlex.join(words)
+
+
+def run_rows(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table of records: command, result, time, machine, commit.
+
+    Example:
+        >>> head, rows = run_rows([])
+        >>> head
+        ['command', 'accuracy / %', 'minutes', 'machine', 'commit']
+    """
+    head = ["command", "accuracy / %", "minutes", "machine", "commit"]
+    rows = []
+    for record in records:
+        on_validation = record["evaluated_on"] == "validation"
+        accuracy = f"{100 * record['test_accuracy']:.2f}{' (validation)' if on_validation else ''}"
+        hardware = record["hardware"]
+        words = command(
+            TrainConfig.from_dict(record["config"]),
+            hardware["n_threads"],
+            "cuda" if hardware.get("accelerator") else "cpu",
+        )
+        minutes = f"{record['wall_seconds'] / 60:.1f}"
+        rows.append([f"`{words}`", accuracy, minutes, _machine(record), _commit(record)])
+    return head, rows
+
+
+def choice_rows(dataset: str = "mnist") -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table of choices: what the paper says, and each recipe's value.
+
+    Args:
+        dataset: whose recipes; values are those for 16 blocks.
+
+    Raises:
+        ValueError: if the dataset is unknown.
+
+    Example:
+        >>> head, rows = choice_rows()
+        >>> head
+        ['choice', 'paper', 'literal', 'released', 'qtlite']
+        >>> next(row for row in rows if row[0] == "`bits`")
+        ['`bits`', '0 and 1 (Eq. 2)', 'zero_one', 'minus_plus', 'minus_plus']
+    """
+    names = ["literal", "released", "qtlite"]
+    recipes = [recipe_config(name, dataset) for name in names]
+    rows = [
+        [
+            f"`{field.name}`",
+            PAPER_SAYS.get(field.name, "–"),
+            *(_value(getattr(recipe, field.name)) for recipe in recipes),
+        ]
+        for field in fields(TrainConfig)
+        if field.name not in WHICH_RUN
+    ]
+    return ["choice", "paper", *names], rows
+
+
+def _option(name: str, value: Any) -> list[str]:
+    flag = "--blocks" if name == "n_blocks" else f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    if isinstance(value, tuple):
+        return [flag, *map(str, value)]
+    return [flag, str(value)]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    hardware = record["hardware"]
+    threads = f"{hardware['n_threads']} of {hardware['n_cores']} cores"
+    return hardware.get("accelerator") or f"{hardware['processor']}, {threads}"
+
+
+def _commit(record: Mapping[str, Any]) -> str:
+    commit, plus, changes = (record["commit"] or "–").partition("+")
+    return commit[:8] + plus + changes
