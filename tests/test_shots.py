@@ -328,7 +328,9 @@ def test_measurements_of_recorded_networks(tmp_path):
 
 
 def test_measured_training_with_few_shots_and_with_exact_probabilities():
-    few, exact = measure._training("digits", 1, [2**6], epochs=1, seed=0, data=None)
+    few, exact = measure._training(
+        "digits", 1, [2**6], epochs=1, learning_rate=0.01, seed=0, data=None
+    )
     assert (few["n_shots"], exact["n_shots"]) == (64, None)
     assert exact["sampled_accuracy"] == exact["exact_accuracy"]
     assert 0 <= few["sampled_accuracy"] <= 1

@@ -74,7 +74,12 @@ def measure(
         ),
         "training": (
             partial(_training, data=data),
-            {**row, "shots": list(TRAINING_SHOTS), "epochs": 2},
+            {
+                **row,
+                "shots": list(TRAINING_SHOTS),
+                "epochs": 2,
+                "learning_rate": round(0.06 / n_blocks**0.5, 4),  # for plain Adam, see ``fit``
+            },
         ),
         "gradient": (
             partial(_gradient, runs=runs, data=data),
@@ -145,7 +150,14 @@ def _shots(
 
 
 def _training(
-    dataset: str, n_blocks: int, shots: Sequence[int], epochs: int, seed: int, *, data: Data
+    dataset: str,
+    n_blocks: int,
+    shots: Sequence[int],
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    *,
+    data: Data,
 ) -> list[dict[str, Any]]:
     """Train with p^ forward and the exact derivative backward; the last entry is exact."""
     images = load_dataset(dataset, data)
@@ -162,7 +174,7 @@ def _training(
             images.train_images,
             images.train_labels,
             epochs=epochs,
-            learning_rate=config.learning_rate,
+            learning_rate=learning_rate,
             batch_size=config.batch_size,
             seed=seed,
             prepare=partial(to_float, mean=config.pixel_mean, std=config.pixel_std),
