@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -10,20 +9,12 @@ from torch import Tensor, nn
 
 from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.inject import (
-    call_with_weights,
-    count_weights,
-    split_weights,
-    weight_shapes,
-    with_weights,
-    without_weights,
-)
+from qtlite.generated import GeneratedNetwork
 from qtlite.mapping import MappingNet, basis_bits, probability_feature
-from qtlite.normalisation import SCHEMES, normalise_weights, weight_scales
 from qtlite.qnn import QNN
 
 
-class QuantumTrain(nn.Module):
+class QuantumTrain(GeneratedNetwork):
     """A target network whose M weights a circuit of N = ceil(log2 M) qubits generates (Fig. 1).
 
     Its own parameters are the circuit's angles and the mapping net's weights (and, where ``names``
@@ -38,6 +29,8 @@ class QuantumTrain(nn.Module):
         angles_per_block: K; N if left out.
         angle_range: angles start uniform in [-angle_range, angle_range], radians.
         simulator: "auto", "fused" or "tensorcircuit", see ``QNN``.
+        qnn: another source of probabilities in place of the circuit, which the options above it
+            describe: a module that takes no input and returns shape (2**N,).
         hidden: widths of the mapping net's hidden layers.
         activation: where the mapping net has a tanh: "none", "first" or "all".
         feature: what the mapping net sees of p: "raw", "scaled" or "released".
@@ -72,6 +65,7 @@ class QuantumTrain(nn.Module):
         angles_per_block: int | None = None,
         angle_range: float = torch.pi,
         simulator: str = "auto",
+        qnn: nn.Module | None = None,
         hidden: Sequence[int] = (4, 20, 4),
         activation: str = "all",
         feature: str = "scaled",
@@ -82,30 +76,25 @@ class QuantumTrain(nn.Module):
         weight_gain: float = 2**0.5,
         generator: torch.Generator | None = None,
     ):
-        super().__init__()
-        if normalisation not in SCHEMES:
-            raise ValueError(f"normalisation must be one of {SCHEMES}, got {normalisation!r}")
-        self._shapes = weight_shapes(target, names)
-        self.n_weights = count_weights(self._shapes)
+        super().__init__(target, names=names, normalisation=normalisation, weight_gain=weight_gain)
         self.n_qubits = max(1, (self.n_weights - 1).bit_length())
-        # in a tuple, so that PyTorch does not register the target's weights as ours to train
-        self._template = (copy.deepcopy(target),)
-        self.target = without_weights(target, self._shapes)
-        self.qnn = QNN(
-            self.n_qubits,
-            n_blocks,
-            block=block,
-            angles_per_block=angles_per_block,
-            simulator=simulator,
-            angle_range=angle_range,
-            generator=generator,
-        )
+        if qnn is None:
+            qnn = QNN(
+                self.n_qubits,
+                n_blocks,
+                block=block,
+                angles_per_block=angles_per_block,
+                simulator=simulator,
+                angle_range=angle_range,
+                generator=generator,
+            )
+        self.qnn = qnn
         self.mapping = MappingNet(
             self.n_qubits + 1, hidden, activation=activation, generator=generator
         )
         self.feature, self.center_feature = feature, center_feature
-        self.center_output, self.normalisation = center_output, normalisation
-        self._scales = weight_scales(target, self._shapes, weight_gain)
+        self.center_output = center_output
+        self.bit_values, self.activation = bit_values, activation
         # transposed, as blocked_mlp wants its inputs: one line a bit, shape (N, M)
         bits = basis_bits(self.n_qubits, self.n_weights, bit_values).T.contiguous()
         self.register_buffer("_bits", bits, persistent=False)
@@ -115,14 +104,6 @@ class QuantumTrain(nn.Module):
         like = target.get_parameter(next(iter(self._shapes)))
         self.to(device=like.device, dtype=like.dtype)
 
-    @property
-    def n_trainable(self) -> int:
-        """Parameters that training changes: angles, mapping net, and target tensors left out.
-
-        Frozen ones (``requires_grad`` off) do not count.
-        """
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
     def _mapping_inputs(self) -> Tensor:
         """``mapping_inputs`` with the bits, which never change, kept; shape (M, N + 1)."""
         column = probability_feature(self.qnn(), self.feature)[: self.n_weights]
@@ -130,19 +111,7 @@ class QuantumTrain(nn.Module):
             column = column - column.mean()
         return torch.cat([self._bits, column.unsqueeze(0)]).T
 
-    def weights(self) -> dict[str, Tensor]:
-        """Generate the target's tensors by name, differentiably."""
+    def generate(self) -> Tensor:
+        """Circuit, then mapping net: the M numbers before normalisation, shape (M,)."""
         flat = blocked_mlp(self.mapping.layers, self._mapping_inputs())
-        if self.center_output:
-            flat = flat - flat.mean()
-        split = split_weights(flat, self._shapes)
-        return normalise_weights(split, self._scales, self.normalisation)
-
-    def forward(self, *args: object, **kwargs: object) -> object:
-        """Run the target with freshly generated weights."""
-        return call_with_weights(self.target, self.weights(), *args, **kwargs)
-
-    @torch.no_grad()
-    def to_classical(self) -> nn.Module:
-        """Copy the target with the generated weights in it: a plain network, no circuit left."""
-        return with_weights(self._template[0], self.target, self.weights())
+        return flat - flat.mean() if self.center_output else flat

@@ -1,4 +1,4 @@
-"""The command line: ``qtlite train``, ``sweep`` and ``tables``."""
+"""The command line: ``qtlite train``, ``sweep``, ``tables``, ``measure``, ``export``, ``predict``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
-from qtlite.experiments.data import DATA_VARIABLE
+from qtlite.experiments.data import DATA_VARIABLE, DATASETS
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -23,10 +23,24 @@ examples:
 A run that was interrupted goes on where it stopped: give the same command again.
 """
 
+EXPORT_EXAMPLES = """\
+examples:
+  qtlite export mnist-qt-qtlite-L16-s0-1a2b3c4d                 an .onnx file
+  qtlite export runs/RUN/record.json --to safetensors onnx pt2 json compressed
+  qtlite export --book                      renew book/models from runs and book/records
+"""
+
+PREDICT_EXAMPLES = """\
+examples:
+  qtlite predict book/models/mnist-qt-16.onnx seven.png
+  qtlite predict model.json images.npy --invert
+"""
+
 SWEEP_EXAMPLES = """\
 examples:
   qtlite sweep table1                       MNIST, our recipe, 3 seeds: 27 runs
   qtlite sweep table1 --recipe literal released --seeds 1
+  qtlite sweep controls                     other sources of weights, as many parameters
 """
 
 
@@ -39,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"qtlite: {error}", file=sys.stderr)
         return 2
     except ImportError as error:
-        print(f"qtlite: {error}: pip install 'qtlite[experiments]'", file=sys.stderr)
+        fix = "" if "pip install" in str(error) else ": pip install 'qtlite[experiments]'"
+        print(f"qtlite: {error}{fix}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("qtlite: interrupted; the same command goes on from here", file=sys.stderr)
@@ -87,13 +102,19 @@ def _parser() -> argparse.ArgumentParser:
 
     sweep = commands.add_parser(
         "sweep",
-        help="run everything behind one of the paper's tables",
+        help="run everything behind a table or a figure",
         description="Run what has no record yet, one process a core; interrupted runs go on.",
         epilog=SWEEP_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sweep.set_defaults(command=_sweep)
-    sweep.add_argument("name", choices=("table1", "table2", "table3"))
+    sweep.add_argument(
+        "name",
+        choices=(
+            "table1", "table2", "table3", "qcml", "controls", "choices", "ablation",
+            "generalization",
+        ),
+    )  # fmt: skip
     sweep.add_argument(
         "--recipe", nargs="+", choices=tuple(RECIPES), default=["qtlite"], help="(default: qtlite)"
     )
@@ -114,7 +135,64 @@ def _parser() -> argparse.ArgumentParser:
         "--readme", type=Path, metavar="FILE", help="renew the results between its comments too"
     )
     tables.add_argument("--to", type=Path, default=Path("book/tables"), metavar="FOLDER")
+
+    measure = commands.add_parser(
+        "measure",
+        help="measure what the book says of shots, noise and gradients",
+        description="Measure anew and replace the file in book/measurements. shots, gradient and "
+        "noise need a finished run of this dataset and depth.",
+    )
+    measure.set_defaults(command=_measure)
+    names = ("shots", "training", "gradient", "noise", "toy-noise", "trainability")
+    measure.add_argument("name", choices=names)
+    measure.add_argument("--dataset", default="mnist", choices=DATASETS, help="(default: mnist)")
+    measure.add_argument("--blocks", type=int, default=16, metavar="L", help="(default: 16)")
+    measure.add_argument("--data", metavar="FOLDER", help="as for train")
+    measure.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
+    measure.add_argument("--to", type=Path, default=Path("book/measurements"), metavar="FOLDER")
+    _add_export(commands)
+    _add_predict(commands)
     return parser
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a run's trained network for other programs",
+        description="Write a finished run's plain network as files that run without qtlite, with "
+        "its preprocessing and where it comes from. Each file is read again and compared.",
+        epilog=EXPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.set_defaults(command=_export)
+    export.add_argument("record", nargs="?", help="the run's id, or the path of its record")
+    formats = ("safetensors", "onnx", "pt2", "json", "compressed", "int8")
+    export.add_argument(
+        "--to", nargs="+", choices=formats, default=["onnx"], help="(default: onnx)"
+    )
+    export.add_argument("--folder", type=Path, default=Path("."), help="the files go here")
+    export.add_argument("--name", help="of the files, without its end (default: the run's id)")
+    export.add_argument("--overwrite", action="store_true", help="replace existing files")
+    export.add_argument("--book", action="store_true", help="renew the models of the book's pages")
+    export.add_argument("--data", metavar="FOLDER", help="as for train; needed for int8 alone")
+    export.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
+    export.add_argument("--records", type=Path, default=Path("book/records"), metavar="FOLDER")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="classify images with an exported model",
+        description="Classify images with a file that `qtlite export` wrote.",
+        epilog=PREDICT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predict.set_defaults(command=_predict)
+    predict.add_argument("model", type=Path, help="an exported file, of any format")
+    predict.add_argument("images", nargs="+", type=Path, help=".png, .jpg or .npy files")
+    predict.add_argument(
+        "--invert", action="store_true", help="images are dark on light, as on paper"
+    )
 
 
 def _add_choice(group: Any, option: Any) -> None:
@@ -209,6 +287,61 @@ def _tables(options: argparse.Namespace) -> int:
     if options.readme is not None:
         write_between_marks(results(records), options.readme)
         print(options.readme)
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from qtlite.experiments.measure import measure
+    from qtlite.experiments.measurements import write_measurement
+
+    found = measure(
+        options.name, options.dataset, options.blocks, runs=options.runs, data=options.data
+    )
+    print(f"{write_measurement(found, options.to)}: {found['wall_seconds']:.0f} s")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from qtlite.experiments.model_files import (
+        export_book_models,
+        export_run,
+        find_record,
+        read_run,
+    )
+
+    if options.book == (options.record is not None):
+        raise ValueError("record must be given, or --book alone")
+    if options.book:
+        paths = export_book_models(options.records, options.runs)
+    else:
+        run = read_run(find_record(options.record, options.records, options.runs), options.runs)
+        paths = export_run(
+            run,
+            options.folder,
+            options.to,
+            name=options.name,
+            data=options.data,
+            overwrite=options.overwrite,
+        )
+    for path in paths:
+        print(f"{path}  {path.stat().st_size:,} bytes, checked: read again, it gives the same")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from qtlite.experiments.predict import load_classifier, prediction_table, read_images
+
+    model = load_classifier(options.model)
+    names, images = [], []
+    for path in options.images:
+        found = read_images(path, model.image_shape, invert=options.invert)
+        names += (
+            [path.name] if len(found) == 1 else [f"{path.name}[{i}]" for i in range(len(found))]
+        )
+        images.append(found)
+    print(prediction_table(names, model.logits(np.concatenate(images)), model.classes))
     return 0
 
 

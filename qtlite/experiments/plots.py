@@ -323,6 +323,46 @@ def image_row(images: Sequence[Any], titles: Sequence[str]) -> Figure:
     return figure
 
 
+def inside_network(
+    image: Any, maps: Sequence[Any], probabilities: Sequence[float], classes: Sequence[str]
+) -> Figure:
+    """Draw an image, the feature maps that a network makes of it, and its answer.
+
+    Args:
+        image: shape (height, width) or (1, height, width).
+        maps: one array for each layer, shape (channels, height, width).
+        probabilities: of the classes.
+        classes: their names.
+
+    Example:
+        >>> figure = inside_network(np.ones((4, 4)), [np.ones((3, 2, 2))], [0.2, 0.8], "ab")
+        >>> len(figure.axes)  # image, bars, three maps
+        5
+    """
+    n_columns = max(len(layer) for layer in maps)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 2.6 + 0.85 * len(maps)), layout="constrained")
+        top, bottom = figure.subfigures(2, 1, height_ratios=[2.6, 0.85 * len(maps)])
+        left, right = top.subplots(1, 2, width_ratios=[1, 2.2])
+        left.imshow(_array(image).squeeze(), cmap="gray", interpolation="nearest")
+        left.set_axis_off()
+        best = int(np.argmax(_array(probabilities)))
+        colours = [MAPPING if i == best else CIRCUIT for i in range(len(classes))]
+        right.bar(list(classes), _array(probabilities), color=colours)
+        right.set_ylabel("probability")
+        right.set_ylim(0, 1)
+        grid = bottom.subplots(len(maps), n_columns, squeeze=False)
+        for axes in grid.ravel():
+            axes.set_axis_off()
+        for row, layer in zip(grid, maps, strict=True):
+            largest = _array(layer).max() or 1.0
+            for axes, channel in zip(row, layer, strict=False):
+                axes.set_axis_on()
+                axes.set(xticks=[], yticks=[])
+                axes.imshow(_array(channel), cmap="gray", vmin=0, vmax=largest)
+    return figure
+
+
 def pipeline(
     *, n_qubits: int = 13, n_blocks: int = 16, n_mapping: int = 249, n_weights: int = 6690
 ) -> Figure:
@@ -688,3 +728,51 @@ def _mini_loss(axes: Axes, corner: tuple[float, float]) -> None:
     axes.plot([x, x, x + 11.5], [y + 7, y, y], color=GREY, lw=1, ls="-")
     curve = 6.2 / (1 + np.exp(0.9 * (time - 4))) + 0.5 + 0.25 * np.sin(4 * time) * np.exp(-time / 5)
     axes.plot(x + 0.2 + time, y + curve, color=INK, lw=1.5, ls="-")
+
+
+def measured_points(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float] | None]],
+    *,
+    x_label: str,
+    y_label: str,
+    x_base: int | None = None,
+    log_y: bool = False,
+    references: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    verticals: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw measured points with error bars, each curve over its own axis values.
+
+    Args:
+        curves: label to x, y and the error bars' half-lengths (None for none), shape (n,) each.
+        x_label, y_label: with units.
+        x_base: of a logarithmic horizontal axis; linear if left out.
+        log_y: whether the vertical axis is logarithmic.
+        references: label to x and y of a thin grey line: what theory says.
+        verticals: text to x of a dotted vertical line.
+
+    Example:
+        >>> curves = {"a": ([1, 2, 4], [0.1, 0.2, 0.3], [0.01, 0.01, 0.01])}
+        >>> figure = measured_points(curves, x_label="shots", y_label="accuracy", x_base=2)
+        >>> figure.axes[0].get_xscale()
+        'log'
+    """
+    figure, (axes,) = _figure(6.4, 3.5)
+    references, verticals = references or {}, verticals or {}
+    for place, (label, (x, y, error)) in enumerate(curves.items()):
+        style = {"color": CURVES[place % 6], "ls": DASHES[place % 6], "marker": "osD^vP"[place % 6]}
+        axes.errorbar(x, y, error, label=label, ms=4, lw=1.4, capsize=2, elinewidth=1, **style)
+    for place, (label, (x, y)) in enumerate(references.items()):
+        dash = ((0, (1, 2)), (0, (6, 2)), "-.")[place % 3]
+        axes.plot(x, y, label=label, color=GREY, lw=1.2, ls=dash, zorder=1)
+    if x_base is not None:
+        axes.set_xscale("log", base=x_base)
+    if log_y:
+        axes.set_yscale("log")
+    for text, x in verticals.items():
+        axes.axvline(x, color=GREY, lw=1, ls=":")
+        place = {"xy": (x, 0.03), "xycoords": ("data", "axes fraction"), "rotation": 90}
+        offset = {"xytext": (-3, 0), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        axes.annotate(text, **place, **offset, color=GREY, fontsize=9)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    _legend(figure, len(curves) + len(references))
+    return figure

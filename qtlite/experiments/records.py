@@ -29,7 +29,7 @@ def record_id(config: TrainConfig) -> str:
         'digits-qt-qtlite-L16-s0'
     """
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-    blocks = f"-L{config.n_blocks}" if config.model == "qt" else ""
+    blocks = "" if config.model in ("classical", "qcml") else f"-L{config.n_blocks}"
     return f"{config.dataset}-{config.model}-{config.recipe}{blocks}-s{config.seed}-{digest}"
 
 

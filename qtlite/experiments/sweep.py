@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,45 @@ import torch
 from tqdm.auto import tqdm
 
 from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.paper import TABLES
-from qtlite.experiments.records import record_id, write_json
+from qtlite.experiments.records import read_records, record_id, write_json
 from qtlite.experiments.training import train
 from qtlite.export import save_safetensors
 
-SWEEPS = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
 NETWORK = "classical.safetensors"
+PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
+CONTROL_ROWS = {"mnist": (16, 121, 61), "fashion_mnist": (16, 121)}  # L, the first ones first
+CHOICE_LEARNING_RATES = (0.002, 0.005, 0.0125)
+TRAINING_SIZES = (500, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
+
+# QT-16 on MNIST with one choice of the recipe put back at a time
+ABLATION: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "raw feature": {"feature": "raw"},
+    "released feature": {"feature": "released"},
+    "bits 0 and 1": {"bits": "zero_one"},
+    "tanh after the first layer": {"activation": "first"},
+    "no tanh": {"activation": "none"},
+    "weights scaled, rows not standardised": {"normalisation": "tensor"},
+    "weights as generated": {"normalisation": "none"},
+    "no ReLU in the network": {"relu": False},
+    "pixels in [0, 1]": {"pixel_mean": 0.0, "pixel_std": 1.0},
+    "constant learning rate": {"schedule": "constant"},
+    "Adam": {"optimiser": "adam", "learning_rate": 0.015},
+    "small angles at the start": {"angle_range": 0.1},
+}
 
 
 def sweep_configs(
     name: str, recipes: Sequence[str] = ("qtlite",), n_seeds: int = 3
 ) -> list[TrainConfig]:
-    """List the runs behind one of the paper's tables, all rows of a seed before the next seed.
+    """List the runs behind a table or a figure, all of a seed before the next seed.
 
     Args:
-        name: "table1", "table2" or "table3".
-        recipes: which of ours to put beside the paper's column.
+        name: one of ``SWEEPS``.
+        recipes: for the paper's tables, which of ours to put beside its column.
         n_seeds: seeds 0 ... n_seeds - 1.
 
     Raises:
@@ -44,19 +66,61 @@ def sweep_configs(
         raise ValueError(f"name must be one of {tuple(SWEEPS)}, got {name!r}")
     if n_seeds < 1:
         raise ValueError(f"n_seeds must be at least 1, got {n_seeds}")
-    dataset = SWEEPS[name]
-    return [
-        recipe_config(
-            recipe,
-            dataset,
-            model=row.model,
-            seed=seed,
-            **({} if row.n_blocks is None else {"n_blocks": row.n_blocks}),
-        )
-        for seed in range(n_seeds)
-        for recipe in recipes
-        for row in TABLES[dataset]
-    ]
+    return [config for seed in range(n_seeds) for config in SWEEPS[name](seed, recipes)]
+
+
+def _paper_table(dataset: str) -> Callable[[int, Sequence[str]], Iterator[TrainConfig]]:
+    def configs(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+        for recipe in recipes:
+            for row in TABLES[dataset]:
+                blocks = {} if row.n_blocks is None else {"n_blocks": row.n_blocks}
+                yield recipe_config(recipe, dataset, model=row.model, seed=seed, **blocks)
+
+    return configs
+
+
+def _qcml(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    for dataset in ("mnist", "fashion_mnist"):
+        yield recipe_config("qtlite", dataset, model="qcml", seed=seed)
+
+
+def _controls(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    for dataset, rows in CONTROL_ROWS.items():
+        for n_blocks in rows:
+            for model in ("qt", *CONTROLS):
+                yield recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks, seed=seed)
+
+
+def _choices(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    """Learning rates of QT-16 and of every control, judged on 5,000 held-out training images."""
+    for model in ("qt", *CONTROLS):
+        own = recipe_config("qtlite", "mnist", model=model, seed=seed)
+        for learning_rate in CHOICE_LEARNING_RATES:
+            yield replace(own, learning_rate=learning_rate, epochs=4, n_validation=5000)
+
+
+def _ablation(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    for changes in ABLATION.values():
+        yield recipe_config("qtlite", "mnist", seed=seed, **changes)
+
+
+def _generalization(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    for n_train in TRAINING_SIZES:
+        images = {} if n_train == TRAINING_SIZES[-1] else {"n_train": n_train}
+        for model, n_blocks in (("qt", 16), ("qt", 121), ("classical", 16)):
+            yield recipe_config(
+                "qtlite", "mnist", model=model, n_blocks=n_blocks, seed=seed, **images
+            )
+
+
+SWEEPS: dict[str, Callable[[int, Sequence[str]], Iterator[TrainConfig]]] = {
+    **{name: _paper_table(dataset) for name, dataset in PAPER_TABLES.items()},
+    "qcml": _qcml,
+    "controls": _controls,
+    "choices": _choices,
+    "ablation": _ablation,
+    "generalization": _generalization,
+}
 
 
 def run_to_files(
@@ -120,10 +184,9 @@ def run_sweep(
     Raises:
         RuntimeError: if runs failed; the message names each with its error.
     """
+    done = {TrainConfig.from_dict(record["config"]) for record in read_records(records)}
     waiting = {
-        path: config
-        for config in configs
-        if not (path := records / f"{record_id(config)}.json").exists()
+        records / f"{record_id(config)}.json": config for config in configs if config not in done
     }
     finished, failed = [], []
     # a fresh interpreter for each process: PyTorch's threads do not survive a fork

@@ -15,9 +15,13 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from qtlite.experiments.config import BITS, TrainConfig
+from qtlite.experiments.controls import build_control
 from qtlite.experiments.data import Dataset, to_float
+from qtlite.experiments.full_matrix_adam import FullMatrixAdam
+from qtlite.experiments.qcml import QCML
 from qtlite.experiments.records import environment, record_id
 from qtlite.experiments.targets import paper_cnn
+from qtlite.generated import GeneratedNetwork
 from qtlite.quantum_train import QuantumTrain
 from qtlite.whole_file import whole_file
 
@@ -43,9 +47,23 @@ def build_model(config: TrainConfig) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw their start from global state
         torch.manual_seed(config.seed)
+        if config.model == "qcml":
+            return QCML(config.dataset, relu=config.relu)
         target = paper_cnn(config.dataset, relu=config.relu)
     if config.model == "classical":
         return target
+    generator = torch.Generator().manual_seed(config.seed)
+    if config.model != "qt":
+        return build_control(
+            config.model,
+            target,
+            config.n_blocks,
+            hidden=config.hidden,
+            activation=config.activation,
+            normalisation=config.normalisation,
+            weight_gain=config.weight_gain,
+            generator=generator,
+        )
     return QuantumTrain(
         target,
         config.n_blocks,
@@ -58,7 +76,7 @@ def build_model(config: TrainConfig) -> nn.Module:
         center_output=config.center_output,
         normalisation=config.normalisation,
         weight_gain=config.weight_gain,
-        generator=torch.Generator().manual_seed(config.seed),
+        generator=generator,
     )
 
 
@@ -105,13 +123,7 @@ def train(
     test_images, test_labels = dataset.test_images.to(device), dataset.test_labels.to(device)
 
     model = build_model(config).to(device)
-    optimiser = torch.optim.Adam(
-        model.parameters(),
-        lr=config.learning_rate,
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    optimiser = _optimiser(config, [p for p in model.parameters() if p.requires_grad])
     n_steps = -(-len(labels) // config.batch_size)
     schedule = _schedule(config, optimiser, n_steps)
     history: list[dict[str, float]] = []
@@ -171,7 +183,7 @@ def train(
 
 def classical(model: nn.Module) -> nn.Module:
     """The plain network a trained model stands for: itself, unless its weights are generated."""
-    return model.to_classical() if isinstance(model, QuantumTrain) else model
+    return model.to_classical() if isinstance(model, GeneratedNetwork) else model
 
 
 @torch.no_grad()
@@ -209,10 +221,30 @@ def _batches(config: TrainConfig, epoch: int, n_images: int) -> Iterator[Tensor]
     yield from torch.randperm(n_images, generator=generator).split(config.batch_size)
 
 
+def _optimiser(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if config.optimiser == "full_matrix_adam":
+        return FullMatrixAdam(
+            parameters,
+            lr=config.learning_rate,
+            eps=config.adam_eps,
+            refresh_every=config.refresh_every,
+        )
+    return torch.optim.Adam(
+        parameters,
+        lr=config.learning_rate,
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
 def _schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_steps: int) -> Any:
     if config.schedule == "one_cycle":
         return torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.learning_rate, total_steps=config.epochs * n_steps
+            optimiser,
+            config.learning_rate,
+            total_steps=config.epochs * n_steps,
+            cycle_momentum=config.optimiser == "adam",  # PyTorch's default, for what has betas
         )
     if config.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=5)
@@ -287,14 +319,14 @@ def _record(
 ) -> dict[str, Any]:
     train_loss, train_accuracy = evaluate(plain, *train_set, config)
     n_weights = sum(parameter.numel() for parameter in plain.parameters())
-    is_qt = isinstance(model, QuantumTrain)
+    beside_qt = isinstance(model, GeneratedNetwork)
     return {
         "id": record_id(config),
         "dataset": config.dataset,
         "model": config.model,
         "recipe": config.recipe,
-        "n_blocks": config.n_blocks if is_qt else None,
-        "n_qubits": model.n_qubits if is_qt else None,
+        "n_blocks": config.n_blocks if beside_qt else None,
+        "n_qubits": getattr(model, "n_qubits", None),
         "n_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "n_weights": n_weights,
         "seed": config.seed,

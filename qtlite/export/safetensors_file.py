@@ -1,4 +1,4 @@
-"""Write a trained classical network to a file that holds numbers only, and read it back."""
+"""Safetensors: the tensors by name, and strings about them; the structure stays in the code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
-from qtlite.whole_file import whole_file
+from qtlite.export.new_file import new_file, require
+from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
 
 
 def save_safetensors(
@@ -42,14 +43,13 @@ def save_safetensors(
         >>> torch.equal(layer.weight, again.weight)
         True
     """
+    require("safetensors")
     from safetensors.torch import save_model
 
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
-    with whole_file(path) as unfinished:
-        save_model(network, str(unfinished), metadata=dict(metadata or {}))
-    return path
+    with new_file(path, overwrite) as unfinished:
+        save_model(network, str(unfinished), metadata={**(metadata or {}), "seal": OPEN_SEAL})
+        seal_file(unfinished)
+    return Path(path)
 
 
 def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, str]:
@@ -57,7 +57,7 @@ def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, s
 
     Args:
         network: changed in place.
-        path: what ``save_safetensors`` wrote.
+        path: what ``save_safetensors`` wrote, or another program; only the former has a checksum.
 
     Returns:
         The file's metadata.
@@ -66,15 +66,31 @@ def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, s
         ValueError: if the file is damaged or its tensors are not the network's.
         FileNotFoundError: if there is no such file.
     """
-    from safetensors import SafetensorError, safe_open
+    metadata = read_metadata(path)
     from safetensors.torch import load_model
 
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
         load_model(network, str(path))
-    except SafetensorError as error:
-        raise ValueError(f"path must be a whole safetensors file, got {path}: {error}") from error
     except RuntimeError as error:  # names or shapes differ
         raise ValueError(f"path must hold the network's tensors, got {path}: {error}") from error
+    return metadata
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """Read a file's strings, once its checksum (if it has one) is seen to be right.
+
+    Raises:
+        ValueError: if the file is damaged.
+        FileNotFoundError: if there is no such file.
+    """
+    require("safetensors")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"path must be a whole safetensors file, got {path}: {error}") from error
+    if metadata.pop("seal", None):
+        check_seal(path)
     return metadata

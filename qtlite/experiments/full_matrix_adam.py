@@ -1,0 +1,129 @@
+"""Adam in the eigenbasis of the gradient's second moment, over all parameters as one vector.
+
+A few hundred parameters write thousands of weights, so that each of them moves many weights at once
+and their effects overlap: the loss is ill-conditioned, and not along the parameters' own axes. Adam
+scales each axis alone. With so few parameters the whole second-moment matrix is affordable: this is
+SOAP (Vyas et al. 2024, arXiv 2409.11321) for one flat vector, whose Shampoo preconditioner is the
+full matrix E[g g^T].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+# A matrix of this many rows takes 64 MB, and its eigenvectors ten seconds of one core.
+MOST_PARAMETERS = 4096
+
+
+class FullMatrixAdam(torch.optim.Optimizer):
+    """Rotate the gradient into the eigenbasis of E[g g^T], let Adam step there, rotate back.
+
+    The matrix is a running mean over about a hundred steps: the basis has to follow the parameters.
+    Its eigenvectors are renewed every ``refresh_every`` steps, first after half as many, and Adam's
+    second moments with them: they are its eigenvalues. Until then this is Adam.
+
+    Args:
+        parameters: tensors of one type on one device, 4,096 numbers in all at most.
+        lr: learning rate, as Adam's.
+        betas: decay of the first and of the second moment.
+        matrix_beta: decay of the matrix.
+        eps: added to the root of the second moment.
+        refresh_every: steps from one renewal of the eigenbasis to the next.
+
+    Raises:
+        ValueError: if there is nothing to train or too much, or a value is out of range.
+
+    Example:
+        >>> x = nn.Parameter(torch.tensor([3.0, -2.0]))
+        >>> optimiser = FullMatrixAdam([x], lr=0.1, refresh_every=5)
+        >>> for _ in range(200):
+        ...     optimiser.zero_grad()
+        ...     loss = (x[0] + x[1]) ** 2 + 1e-4 * (x[0] - x[1]) ** 2  # along no axis
+        ...     loss.backward()
+        ...     optimiser.step()
+        >>> loss.item() < 1e-4
+        True
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        matrix_beta: float = 0.99,
+        eps: float = 1e-8,
+        refresh_every: int = 50,
+    ):
+        for name, value in (("lr", lr), ("eps", eps)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name, value in (("betas", betas), ("matrix_beta", (matrix_beta,))):
+            if not all(0 <= beta < 1 for beta in value):
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
+        if refresh_every < 1:
+            raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
+        parameters = [p for p in parameters if p.requires_grad]
+        n_parameters = sum(p.numel() for p in parameters)
+        if not 1 <= n_parameters <= MOST_PARAMETERS:
+            raise ValueError(
+                f"parameters must hold between 1 and {MOST_PARAMETERS} trainable numbers, "
+                f"got {n_parameters}"
+            )
+        super().__init__(parameters, {"lr": lr})
+        self.betas, self.matrix_beta, self.eps = betas, matrix_beta, eps
+        self.refresh_every = refresh_every
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter once, by its ``.grad``."""
+        parameters, lr = self.param_groups[0]["params"], self.param_groups[0]["lr"]
+        gradient = torch.cat([p.grad.flatten() for p in parameters])
+        # one state for all, kept under the first parameter, where state_dict() finds it
+        state = self.state[parameters[0]]
+        if not state:
+            state.update(self._start(gradient))
+        beta1, beta2 = self.betas
+        n_steps = int(state["n_steps"].add_(1))
+        state["recent"][int(state["n_recent"])] = gradient
+        state["n_recent"] += 1
+        if n_steps % self.refresh_every == 0 or n_steps == (self.refresh_every + 1) // 2:
+            self._renew_basis(state, n_steps)
+        rotated = state["basis"].T @ gradient
+        state["first_moment"].lerp_(rotated, 1 - beta1)
+        state["second_moment"].lerp_(rotated.square(), 1 - beta2)
+        mean = state["first_moment"] / (1 - beta1**n_steps)
+        deviation = (state["second_moment"] / (1 - beta2**n_steps)).sqrt()
+        move = state["basis"] @ (mean / (deviation + self.eps))
+        sizes = [p.numel() for p in parameters]
+        for parameter, part in zip(parameters, move.split(sizes), strict=True):
+            parameter.sub_(part.view_as(parameter), alpha=lr)
+
+    def _start(self, gradient: Tensor) -> dict[str, Tensor]:
+        n = len(gradient)
+        return {
+            "n_steps": torch.tensor(0),
+            "n_recent": torch.tensor(0),  # gradients that the matrix does not have yet
+            "recent": gradient.new_zeros(self.refresh_every, n),
+            "matrix": gradient.new_zeros(n, n),
+            "basis": torch.eye(n, dtype=gradient.dtype, device=gradient.device),
+            "first_moment": gradient.new_zeros(n),
+            "second_moment": gradient.new_zeros(n),
+        }
+
+    def _renew_basis(self, state: dict[str, Tensor], n_steps: int) -> None:
+        """Bring the matrix up to date, then express what Adam remembers in its new eigenbasis."""
+        n_recent, matrix, beta = int(state["n_recent"]), state["matrix"], self.matrix_beta
+        recent = state["recent"][:n_recent]
+        ages = torch.arange(n_recent - 1, -1, -1, dtype=recent.dtype, device=recent.device)
+        weighted = recent * ((1 - beta) * beta**ages)[:, None]
+        matrix.mul_(beta**n_recent).addmm_(weighted.T, recent)
+        state["n_recent"].zero_()
+        eigenvalues, basis = torch.linalg.eigh(matrix / (1 - beta**n_steps))
+        state["first_moment"] = basis.T @ (state["basis"] @ state["first_moment"])
+        # as if Adam had seen these eigenvalues all along
+        state["second_moment"] = eigenvalues.clamp(min=0) * (1 - self.betas[1] ** n_steps)
+        state["basis"] = basis

@@ -1,0 +1,57 @@
+"""Trained models of finished runs, found by what they are rather than by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.records import record_id
+from qtlite.experiments.tables import follows_recipe
+from qtlite.experiments.training import CHECKPOINT, build_model
+from qtlite.quantum_train import QuantumTrain
+
+
+def trained_models(
+    runs: Path, dataset: str, n_blocks: int, recipe: str = "qtlite", at_most: int | None = None
+) -> dict[str, tuple[TrainConfig, QuantumTrain]]:
+    """Load the finished runs of one row of a table, with their circuits, from their checkpoints.
+
+    As in the tables, a run counts if its config is the recipe's own as it is now. Checkpoints of
+    other rows, of earlier versions of the recipe and of unfinished runs are not it.
+
+    Args:
+        runs: the folder that ``qtlite train`` and ``sweep`` write to.
+        dataset: such as "mnist".
+        n_blocks: L.
+        recipe: of the run.
+        at_most: how many seeds to take, from 0 on; all if left out.
+
+    Returns:
+        The record's id to its config and model, in the order of seeds.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = []
+    for path in sorted(runs.glob(f"{dataset}-qt-{recipe}-L{n_blocks}-*/{CHECKPOINT}")):
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        try:
+            config = TrainConfig.from_dict(content["config"])
+        except ValueError:  # fields of another version of the package
+            continue
+        if follows_recipe(content) and len(content["history"]) == config.epochs:
+            found.append((config.seed, config, content["model"]))
+    if not found:
+        raise ValueError(
+            f"runs must hold a finished run of QT-{n_blocks} on {dataset} with the present "
+            f"{recipe} recipe, got none in {runs}: qtlite train --dataset {dataset} "
+            f"--blocks {n_blocks} --recipe {recipe} makes one"
+        )
+    models = {}
+    for _, config, state in sorted(found, key=lambda run: run[0])[:at_most]:
+        model = build_model(config)
+        model.load_state_dict(state)
+        models[record_id(config)] = config, model
+    return models

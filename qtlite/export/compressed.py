@@ -1,0 +1,160 @@
+"""The compressed form: not the weights, but the angles and the mapping net that generate them.
+
+The circuit is run once more when the file is loaded. On the machine and with the versions that
+wrote the file, the weights come out bit for bit as they were. Elsewhere (another processor,
+another version of PyTorch) sums may be done in another order, and the weights then differ by
+rounding: about 1e-6 of their size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qtlite.circuit import Block, ry_linear_cnot
+from qtlite.export.new_file import new_file, require
+from qtlite.export.safetensors_file import read_metadata
+from qtlite.export.seal import OPEN_SEAL, seal_file
+from qtlite.inject import weight_shapes
+from qtlite.normalisation import WeightScale
+from qtlite.quantum_train import QuantumTrain
+
+_MAP = "quantum_train"  # the metadata entry that says how to build the map from angles to weights
+
+
+def save_compressed(
+    model: QuantumTrain,
+    path: str | os.PathLike,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    block: Block = ry_linear_cnot,
+    overwrite: bool = False,
+) -> Path:
+    """Write what a trained model needs to generate its weights; load it and compare every bit.
+
+    Args:
+        model: trained; its target's own parameters and buffers (BatchNorm statistics, what
+            ``names`` left out) go into the file with the angles and the mapping net.
+        path: where to write.
+        metadata: strings to keep in the file's header.
+        block: the model's block of gates. The file holds its name, not its code.
+        overwrite: whether an existing file may be replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the block is another than the model's.
+        FileExistsError: if the file exists and ``overwrite`` is off.
+        RuntimeError: if the file does not give the model's weights; it is not kept.
+
+    Example:
+        >>> import tempfile
+        >>> model = QuantumTrain(nn.Linear(10, 5), n_blocks=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save_compressed(model, Path(folder) / "a.safetensors")
+        ...     again, _ = load_compressed(path, nn.Linear(10, 5))
+        >>> torch.equal(again.to_classical().weight, model.to_classical().weight)
+        True
+    """
+    require("safetensors")
+    from safetensors.torch import save_file
+
+    if model.qnn.block is not block:
+        raise ValueError(
+            f"block must be the model's own {_name(model.qnn.block)!r}, got {_name(block)!r}"
+        )
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    notes = {**(metadata or {}), _MAP: json.dumps(_describe(model)), "seal": OPEN_SEAL}
+    with new_file(path, overwrite) as unfinished:
+        save_file(tensors, unfinished, notes)
+        seal_file(unfinished)
+        again, _ = load_compressed(unfinished, model._template[0], block=block)
+        with torch.no_grad():
+            before, after = model.weights(), again.to(model.qnn.angles.device).weights()
+        if not all(torch.equal(tensor, after[name]) for name, tensor in before.items()):
+            raise RuntimeError("the written file must generate the model's weights, got others")
+    return Path(path)
+
+
+def load_compressed(
+    path: str | os.PathLike, target: nn.Module, *, block: Block = ry_linear_cnot
+) -> tuple[QuantumTrain, dict[str, str]]:
+    """Read what ``save_compressed`` wrote; ``.to_classical()`` of it is the plain network.
+
+    Args:
+        path: the file.
+        target: a network of the structure that was trained; its values do not matter.
+        block: the block of gates that it was trained with.
+
+    Returns:
+        The trained model, and the file's metadata.
+
+    Raises:
+        ValueError: if the file is damaged, no such file, or of another target or block.
+        FileNotFoundError: if there is no such file.
+    """
+    metadata = read_metadata(path)
+    from safetensors.torch import load_file
+
+    if _MAP not in metadata:
+        raise ValueError(f"path must be a file of save_compressed's, got {path}")
+    try:
+        given = json.loads(metadata.pop(_MAP))
+        shapes = {name: torch.Size(shape) for name, shape in given["shapes"].items()}
+        scales = {name: WeightScale(**scale) for name, scale in given["scales"].items()}
+        options = given["options"]
+        written_block = given["block"]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"path must be a file of save_compressed's, got {path}") from error
+    if _name(block) != written_block:
+        raise ValueError(f"block must be {written_block!r} as in the file, got {_name(block)!r}")
+    if weight_shapes(target, list(shapes)) != shapes:
+        raise ValueError(
+            f"target must have the file's parameters {list(shapes)} in their shapes, "
+            f"got {type(target).__name__} with others"
+        )
+    model = QuantumTrain(
+        target,
+        names=list(shapes),
+        block=block,
+        generator=torch.Generator(),  # a start that is overwritten; the global one stays as it is
+        **options,
+    )
+    model._scales = scales  # a fresh target's differ if it was trained before
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ValueError(f"target must be the network of the file, got: {error}") from error
+    return model.eval(), metadata
+
+
+def _describe(model: QuantumTrain) -> dict[str, object]:
+    linear = [layer for layer in model.mapping.layers if isinstance(layer, nn.Linear)]
+    options = {
+        "n_blocks": model.qnn.n_blocks,
+        "angles_per_block": model.qnn.angles.shape[1],
+        "hidden": [layer.out_features for layer in linear[:-1]],
+        "activation": model.activation,
+        "feature": model.feature,
+        "bit_values": list(model.bit_values),
+        "center_feature": model.center_feature,
+        "center_output": model.center_output,
+        "normalisation": model.normalisation,
+    }
+    return {
+        "block": _name(model.qnn.block),
+        "shapes": {name: list(shape) for name, shape in model._shapes.items()},
+        "scales": {name: asdict(scale) for name, scale in model._scales.items()},
+        "options": options,
+    }
+
+
+def _name(block: Block) -> str:
+    return getattr(block, "__name__", repr(block))
