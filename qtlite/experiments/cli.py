@@ -1,4 +1,4 @@
-"""The command line: ``qtlite train``, ``sweep``, ``tables``, ``measure``, ``export``, ``predict``."""
+"""The command line: ``qtlite train``, ``sweep``, ``tables``, ``measure``, ``export``, ..."""
 
 from __future__ import annotations
 

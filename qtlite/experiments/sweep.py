@@ -24,7 +24,7 @@ from qtlite.export import save_safetensors
 NETWORK = "classical.safetensors"
 PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
 CONTROL_ROWS = {"mnist": (16, 121, 61), "fashion_mnist": (16, 121)}  # L, the first ones first
-CHOICE_LEARNING_RATES = (0.002, 0.005, 0.0125)
+CHOICE_LEARNING_RATES = (0.002, 0.005, 0.0125, 0.03, 0.08)
 TRAINING_SIZES = (500, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
 
 # QT-16 on MNIST with one choice of the recipe put back at a time

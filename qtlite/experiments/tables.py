@@ -47,6 +47,34 @@ def follows_recipe(record: Record) -> bool:
     return config == own
 
 
+def with_changes(
+    records: Iterable[Record], dataset: str, recipe: str = "qtlite", **changes: object
+) -> list[Record]:
+    """Records of a recipe with these changes and no others, in the order of seeds.
+
+    Args:
+        records: any.
+        dataset: such as "mnist".
+        recipe: that the changes depart from.
+        **changes: fields of ``TrainConfig``.
+
+    Example:
+        >>> config = recipe_config("literal", "mnist", epochs=1, seed=3)
+        >>> record = {"seed": 3, "config": config.to_dict()}
+        >>> len(with_changes([record], "mnist", "literal", epochs=1))
+        1
+        >>> with_changes([record], "mnist", "literal")
+        []
+    """
+    found = [
+        record
+        for record in records
+        if TrainConfig.from_dict(record["config"])
+        == recipe_config(recipe, dataset, **{"seed": record["seed"], **changes})
+    ]
+    return sorted(found, key=lambda record: record["seed"])
+
+
 def accuracy_percent(records: Iterable[Record]) -> tuple[float, float | None, int]:
     """Mean and sample standard deviation of the test accuracy in percent, and the number of seeds.
 
