@@ -24,7 +24,8 @@ OPTIONS = ["-W", "-n", "--keep-going"]
 
 def seen_by_cells() -> list[Path]:
     """What a chapter's cells can read besides themselves."""
-    not_read = {*ROOT.glob("book/*.md"), *ROOT.glob("book/_static/*"), Path(__file__).resolve()}
+    of_pages = ("book/*.md", "book/*.py", "book/_static/*", "book/_extensions/*")
+    not_read = {path for pattern in of_pages for path in ROOT.glob(pattern)}
     beside_chapters = {path for path in ROOT.glob("book/**/*") if path.suffix != ".bib"} - not_read
     return [*ROOT.glob("qtlite/**/*.py"), ROOT / "requirements.lock", *beside_chapters]
 

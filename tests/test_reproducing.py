@@ -3,12 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from qtlite.experiments import reproducing, sweep
+from qtlite.experiments import measure, reproducing, sweep
 from qtlite.experiments.cli import main
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.measurements import read_measurements
 from qtlite.experiments.records import read_records
 
-RECORDS = read_records(Path(__file__).parents[1] / "book" / "records")
+BOOK = Path(__file__).parents[1] / "book"
+MEASUREMENTS = read_measurements(BOOK / "measurements")
+RECORDS = read_records(BOOK / "records")
 
 DEPARTURES = [
     recipe_config("qtlite"),
@@ -63,6 +66,31 @@ def test_every_record_has_a_row():
     for record, row in zip(RECORDS, rows, strict=True):
         assert row[1].startswith(f"{100 * record['test_accuracy']:.2f}")
         assert row[4].startswith(record["commit"][:8])
+
+
+def test_measurements_commands_ask_for_them(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def ask_only(name, dataset, n_blocks, **folders):
+        asked.append((name, dataset, n_blocks))
+        raise RuntimeError("not measured")
+
+    monkeypatch.setattr(measure, "measure", ask_only)
+    _, rows = reproducing.measurement_rows(MEASUREMENTS)
+    assert len(rows) == len(MEASUREMENTS) > 0
+    for name, command, *_ in rows:
+        words = command.strip("`").split()
+        if words[0] != "qtlite":
+            assert words[:2] == ["python", "-m"]
+            continue
+        assert main(words[1:]) == 2
+        kind, dataset, n_blocks = asked.pop()
+        config = MEASUREMENTS[name]["config"]
+        if "dataset" in config:
+            assert (dataset, n_blocks) == (config["dataset"], config["n_blocks"])
+            assert name == f"{kind}-{dataset}-L{n_blocks}"
+        else:
+            assert name == kind
 
 
 def test_choices_are_the_recipes_and_no_field_is_forgotten():

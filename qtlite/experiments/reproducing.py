@@ -84,6 +84,34 @@ def run_rows(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list
     return head, rows
 
 
+def measurement_rows(
+    measurements: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of a table of measurements: command, time, machine, commit.
+
+    Args:
+        measurements: by name, as from ``read_measurements``.
+
+    Example:
+        >>> measurement_rows({})[0]
+        ['measurement', 'command', 'minutes', 'machine', 'commit']
+    """
+    rows = []
+    for name, measurement in measurements.items():
+        config = measurement["config"]
+        if name.startswith("export-"):
+            words = "python -m benchmarks.export"
+        elif "n_blocks" in config and "dataset" in config:
+            kind = name.removesuffix(f"-{config['dataset']}-L{config['n_blocks']}")
+            words = f"qtlite measure {kind} --dataset {config['dataset']}"
+            words += f" --blocks {config['n_blocks']}"
+        else:
+            words = f"qtlite measure {name}"
+        minutes = f"{measurement['wall_seconds'] / 60:.1f}"
+        rows.append([name, f"`{words}`", minutes, _machine(measurement), _commit(measurement)])
+    return ["measurement", "command", "minutes", "machine", "commit"], rows
+
+
 def choice_rows(dataset: str = "mnist") -> tuple[list[str], list[list[str]]]:
     """Head and rows of a table of choices: what the paper says, and each recipe's value.
 

@@ -1,10 +1,12 @@
 """Every page of the built book: opened at desktop and at phone width; its links followed."""
 
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,3 +167,32 @@ def test_without_javascript_a_still_image_is_there(browser, site, chapter, name)
     assert still.is_visible()
     assert still.bounding_box()["height"] > 100
     context.close()
+
+
+def test_executed_notebooks_are_offered(built_site):
+    """Every chapter with cells has its notebook behind the download button, outputs and all."""
+    for chapter in CHAPTERS:
+        if "{code-cell}" not in (ROOT / f"{chapter}.md").read_text():
+            continue
+        notebook = json.loads((built_site / "_sources" / f"{chapter}.ipynb").read_text())
+        outputs = [o for c in notebook["cells"] for o in c.get("outputs", [])]
+        assert outputs, chapter
+        assert {o["output_type"] for o in outputs}.isdisjoint({"error"}), chapter
+        page = BeautifulSoup((built_site / f"{chapter}.html").read_text(), "html.parser")
+        link = page.find("a", class_="btn-download-notebook-button")
+        assert link["href"].endswith(f"_sources/{chapter}.ipynb")
+
+
+def test_a_launch_button_is_there_if_the_repository_is_known(built_site):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    page = (built_site / "book/circuit.html").read_text()
+    assert ("mybinder.org/v2" in page) == bool(config["repository"]["url"])
+
+
+def test_links_to_a_page_have_a_preview(built_site):
+    page = BeautifulSoup((built_site / "book/circuit.html").read_text(), "html.parser")
+    preview = {tag["property"]: tag["content"] for tag in page.find_all("meta", property=True)}
+    assert preview["og:title"] == "The circuit"
+    assert "angles" in preview["og:description"]
+    picture = built_site / "_static" / Path(preview["og:image"]).name
+    assert picture.read_bytes().startswith(b"\x89PNG")
