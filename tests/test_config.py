@@ -68,6 +68,8 @@ def test_every_field_explains_itself():
         ("pixel_std", 0.0, "pixel_std must be positive and finite, got 0.0"),
         ("n_train", 0, "n_train must be at least 1, got 0"),
         ("n_validation", -5, "n_validation must be at least 0, got -5"),
+        ("optimiser", "sgd", "optimiser must be one of .*, got 'sgd'"),
+        ("refresh_every", 0, "refresh_every must be at least 1, got 0"),
     ],
 )
 def test_bad_values(name, value, message):
@@ -80,3 +82,21 @@ def test_unknown_recipe_and_field():
         recipe_config("best")
     with pytest.raises(ValueError, match=r"fields of TrainConfig only, got \['speed'\]"):
         TrainConfig.from_dict({"speed": 1})
+
+
+def test_full_matrix_adam_knows_no_weight_decay():
+    with pytest.raises(ValueError, match="weight_decay must be 0 with full_matrix_adam, got 0.1"):
+        TrainConfig(optimiser="full_matrix_adam", weight_decay=0.1)
+
+
+def test_full_matrix_adam_where_there_are_few_parameters():
+    chosen = {n: recipe_config("qtlite", "mnist", n_blocks=n).optimiser for n in (16, 31, 46, 121)}
+    assert chosen == {16: "full_matrix_adam", 31: "full_matrix_adam", 46: "adam", 121: "adam"}
+    assert recipe_config("qtlite", "mnist", model="classical").optimiser == "adam"
+    assert recipe_config("literal", "mnist").optimiser == "adam"
+
+
+def test_records_from_before_there_was_a_choice_are_adams():
+    old = TrainConfig(learning_rate=0.015).to_dict()
+    del old["optimiser"], old["refresh_every"]
+    assert TrainConfig.from_dict(old).optimiser == "adam"

@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import read_records, record_id
-from qtlite.experiments.sweep import run_sweep, sweep_configs
+from qtlite.experiments.sweep import SWEEPS, run_sweep, sweep_configs
 
 QUICK = TrainConfig(n_train=128, epochs=1, n_blocks=2)
 
@@ -17,6 +18,34 @@ def test_sweep_covers_every_row_for_every_recipe_and_seed():
     assert {config.n_blocks for config in configs if config.model == "qt"} == {
         16, 31, 46, 61, 76, 91, 106, 121
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_names_different_runs(name):
+    configs = sweep_configs(name, n_seeds=2)
+    assert len(set(configs)) == len(configs)
+    assert {config.seed for config in configs} == {0, 1}
+
+
+def test_controls_stand_beside_their_qt_row():
+    configs = sweep_configs("controls", n_seeds=1)
+    for dataset in ("mnist", "fashion_mnist"):
+        models = [config.model for config in configs if config.dataset == dataset]
+        assert models == ["qt", *CONTROLS]
+
+
+def test_choices_never_see_the_test_set():
+    assert all(config.n_validation == 5000 for config in sweep_configs("choices", n_seeds=1))
+
+
+def test_ablation_changes_one_thing_at_a_time():
+    recipe = recipe_config("qtlite", "mnist")
+    for config in sweep_configs("ablation", n_seeds=1)[1:]:
+        changed = {
+            name for name, value in config.to_dict().items() if value != recipe.to_dict()[name]
+        }
+        one_choice = ({"pixel_mean", "pixel_std"}, {"optimiser", "learning_rate"})
+        assert len(changed) == 1 or changed in one_choice
 
 
 def test_what_has_a_record_is_not_run_again(tmp_path):

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from qtlite.generated import GeneratedNetwork
 
-# Singular values below this part of the largest count as zero; rounding leaves about 1e-14.
-RELATIVE_TOLERANCE = 1e-10
+# Smaller parts of the largest singular value count as zero: single precision, in which networks
+# are trained, cannot tell such a direction from none.
+RELATIVE_TOLERANCE = torch.finfo(torch.float32).eps
 SPARE_ROWS = 20
 
 

@@ -60,9 +60,10 @@ class PowerLaw:
 def fit_power_law(
     x: Sequence[float], errors: Sequence[float], confidence: float = 0.95
 ) -> PowerLaw:
-    """Fit gen = c x^k by least squares on logarithms (x = N_t/n: Caro et al. 2022 bound it with k = 1/2).
+    """Fit gen = c x^k by least squares on logarithms.
 
-    The interval is Student's, as if points scattered alike about the line: seeds count as points.
+    With x = N_t/n, the bound of Caro et al. 2022 has k = 1/2. The interval is Student's, as if
+    points scattered alike about the line: seeds count as points.
 
     Args:
         x: positive, shape (points,), at least three different ones.
