@@ -50,7 +50,7 @@ def test_standardised_rows_cannot_shift_or_grow():
 
 
 def test_the_authors_mapping_net_is_affine():
-    """249 parameters, yet one slope for each input less what centring removes: 14 directions."""
+    """249 parameters, yet one slope for each of 14 inputs; centring takes the constant away."""
     model = build_model(recipe_config("released", "mnist"))
     model.qnn.requires_grad_(False)
     assert model.n_trainable == 249

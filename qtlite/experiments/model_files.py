@@ -15,7 +15,7 @@ from torch import nn
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.qcml import QCML
-from qtlite.experiments.records import record_id
+from qtlite.experiments.records import read_records, record_id
 from qtlite.experiments.sweep import NETWORK
 from qtlite.experiments.training import CHECKPOINT, build_model, classical
 from qtlite.export import (
@@ -271,7 +271,14 @@ def export_book_models(
     """
     finished = {}
     for name, changes in BOOK_MODELS.items():  # all are read before any is written
-        found = find_record(record_id(recipe_config("qtlite", "mnist", **changes)), records, runs)
+        config = recipe_config("qtlite", "mnist", **changes)
+        # by its config: fields that came later have changed the id that a config would get
+        ids = [
+            record["id"]
+            for record in read_records(records)
+            if TrainConfig.from_dict(record["config"]) == config
+        ]
+        found = find_record(ids[0] if ids else record_id(config), records, runs)
         finished[name] = read_run(found, runs)
     paths = []
     for name, run in finished.items():

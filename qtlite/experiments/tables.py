@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.paper import TABLE_NAMES, TABLES, PaperRow
 from qtlite.experiments.records import write_text
 
 Record = Mapping[str, Any]
+CONTROLS_HEAD = """
+Is it the *quantum* circuit's doing? Nine controls with exactly as many trained parameters as QT-16
+(457), the same recipe, and learning rates chosen for them:
+"""
 MARKS = ("<!-- results, written by `qtlite tables` -->", "<!-- end of results -->")
 
 
@@ -147,7 +152,7 @@ def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
 
 
 def results(records: Iterable[Record]) -> str:
-    """The README's short table: each dataset's recorded rows, the paper's number beside ours."""
+    """The README's tables: each dataset's recorded rows beside the paper's; QT-16's controls."""
     records = list(records)
     head = ["", "trainable parameters", "paper, test %", "qtlite, test %", "minutes a run"]
     lines = [_line(head), _line(["---", *["--:"] * 4])]
@@ -166,6 +171,27 @@ def results(records: Iterable[Record]) -> str:
                 cells = [f"{name}, {_name(row)}", f"{row.n_trainable:,}"]
                 cells += [f"{row.test_accuracy:.2f}", ours, f"{minutes:.1f}"]
                 lines.append(_line(cells))
+    return "\n".join(lines) + f"\n{CONTROLS_HEAD}\n{controls_table(records)}"
+
+
+def controls_table(records: Iterable[Record], n_blocks: int = 16) -> str:
+    """QT-L and what else can generate weights with as many trained parameters, as Markdown.
+
+    Args:
+        records: any.
+        n_blocks: L of the QT row that the controls stand beside.
+    """
+    records = list(records)
+    head = ["model", "where the weights come from", "MNIST, test %", "Fashion, test %"]
+    lines = [_line(head), _line(["---", "---", "--:", "--:"])]
+    for model, source in {"qt": "the paper's circuit and mapping net", **CONTROLS}.items():
+        accuracies = [
+            format_accuracy(
+                select(records, dataset=dataset, model=model, n_blocks=n_blocks, recipe="qtlite")
+            )
+            for dataset in ("mnist", "fashion_mnist")
+        ]
+        lines.append(_line([f"`{model}`", source, *accuracies]))
     return "\n".join(lines) + "\n"
 
 
