@@ -134,7 +134,9 @@ def test_every_chapter_is_in_the_contents():
     assert written - listed == set()
 
 
-FENCES = re.compile(r"^(`{3,})(\{code-cell\}|bash|python).*?^\1\s*$", re.DOTALL | re.MULTILINE)
+FENCES = re.compile(
+    r"^(`{3,})(\{code-cell\}|\{exercise\}|bash|python).*?^\1\s*$", re.DOTALL | re.MULTILINE
+)
 TYPED_RESULT = re.compile(r"\d[\d.,]*\s*(?:\\?%|nats?\b)|accuracy (?:of|is|was) \**\d")
 
 
