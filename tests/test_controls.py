@@ -162,5 +162,16 @@ def test_bad_input():
         small_cnn(500)
     with pytest.raises(ValueError, match="n_parameters must be the size of a net .*, got 5"):
         mlp_widths(14, 5, (4, 20, 4))
+    with pytest.raises(ValueError, match=r"shape must be three positive widths, got \(4, 4\)"):
+        mlp_widths(14, 457, (4, 4))
+    with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
+        build_control("hashed", toy(), 0)
+    with pytest.raises(ValueError, match="n_values must be at least 1, got 0"):
+        RandomSubspace(toy(), 0)
+    for make in (lambda n: HashedWeights(toy(), n), lambda n: SpreadVector(n, 50)):
+        for n_values in (0, 51):
+            message = f"n_values must be between 1 and 50, got {n_values}"
+            with pytest.raises(ValueError, match=message):
+                make(n_values)
     with pytest.raises(ValueError, match="model must be one of .*, got 'noise'"):
         TrainConfig(model="noise")

@@ -3,7 +3,7 @@ from torch import nn
 
 from qtlite import QuantumTrain
 from qtlite.experiments.config import recipe_config
-from qtlite.experiments.controls import RandomSubspace, StoredWeights
+from qtlite.experiments.controls import HashedWeights, RandomSubspace, StoredWeights
 from qtlite.experiments.effective_rank import effective_rank, singular_values
 from qtlite.experiments.training import build_model
 
@@ -13,40 +13,50 @@ def toy(n_inputs=9):
     return nn.Linear(n_inputs, 5)
 
 
-def test_singular_values_are_those_of_finite_differences():
-    model = QuantumTrain(toy(), 2, hidden=(2,), normalisation="tensor").double()
-
-    @torch.no_grad()
-    def theta():
-        return torch.cat([weight.flatten() for weight in model.weights().values()])
-
-    columns = []
-    for parameter in model.parameters():
-        flat = parameter.data.view(-1)
-        for i in range(len(flat)):
-            start = flat[i].item()
-            flat[i] = start + 1e-6
-            above = theta()
-            flat[i] = start - 1e-6
-            columns.append((above - theta()) / 2e-6)
-            flat[i] = start
-    expected = torch.linalg.svdvals(torch.stack(columns, dim=1))
-    torch.testing.assert_close(singular_values(model), expected, rtol=1e-4, atol=1e-8)
+def by_autograd(model):
+    """Singular values of the Jacobian, one backward pass a weight."""
+    model = model.double()
+    flat = torch.cat([weight.flatten() for weight in model.weights().values()])
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    rows = [torch.autograd.grad(weight, parameters, retain_graph=True) for weight in flat]
+    matrix = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+    return torch.linalg.svdvals(matrix)
 
 
-def test_random_rows_keep_the_rank():
-    """More weights than parameters: the matrix is not built whole."""
+def test_singular_values_are_those_of_autograd():
+    for target in (toy(), toy(90)):  # fewer weights than parameters, and more
+        model = QuantumTrain(target, 2, hidden=(2, 4))
+        found, expected = singular_values(model), by_autograd(model)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_singular_values_of_random_directions_are_the_matrixs_own():
     model = RandomSubspace(toy(60), 7, normalisation="none")
-    assert len(singular_values(model)) == 7
+    expected = torch.linalg.svdvals(model._directions.double())
+    torch.testing.assert_close(singular_values(model), expected, rtol=1e-6, atol=1e-9)
     assert effective_rank(model) == 7
     model._directions[:, 3] = model._directions[:, 2]  # two parameters, one direction
     assert effective_rank(model) == 6
+
+
+def test_hashed_values_move_disjoint_weights():
+    model = HashedWeights(toy(60), 7, normalisation="none")
+    counts = torch.bincount(model._reader, minlength=7).double()
+    expected = counts.sqrt().sort(descending=True).values
+    torch.testing.assert_close(singular_values(model), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_standardised_rows_cannot_shift_or_grow():
     assert effective_rank(StoredWeights(toy(), normalisation="tensor")) == 50
     # five rows of nine lose two directions each
     assert effective_rank(StoredWeights(toy(), normalisation="row")) == 40
+
+
+def test_model_is_left_as_it_is():
+    model = QuantumTrain(toy(), 2)
+    before = [p.clone() for p in model.parameters()]
+    singular_values(model)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_the_authors_mapping_net_is_affine():

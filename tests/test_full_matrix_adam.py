@@ -93,7 +93,7 @@ def test_state_goes_through_a_checkpoint(tmp_path):
         ({"lr": 0.0}, "lr must be positive, got 0.0"),
         ({"lr": 1.0, "eps": -1.0}, "eps must be positive, got -1.0"),
         ({"lr": 1.0, "betas": (0.9, 1.0)}, r"betas must be in \[0, 1\), got \(0.9, 1.0\)"),
-        ({"lr": 1.0, "matrix_beta": 1.0}, r"matrix_beta must be in \[0, 1\), got \(1.0,\)"),
+        ({"lr": 1.0, "matrix_beta": 1.0}, r"matrix_beta must be in \[0, 1\), got 1.0"),
         ({"lr": 1.0, "refresh_every": 0}, "refresh_every must be at least 1, got 0"),
     ],
 )
@@ -106,3 +106,16 @@ def test_bad_options(options, message):
 def test_nothing_or_too_much_to_train(parameters):
     with pytest.raises(ValueError, match="parameters must hold between 1 and 4096 .*, got"):
         FullMatrixAdam(parameters, 0.1)
+
+
+def test_second_group_is_refused():
+    optimiser = FullMatrixAdam([nn.Parameter(torch.zeros(2))], 0.1)
+    with pytest.raises(ValueError, match="parameters must all be given at construction"):
+        optimiser.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+
+
+def test_parameter_without_a_gradient_stays():
+    used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    run(FullMatrixAdam([used, unused], 0.1, refresh_every=2), [used], lambda x: x.sum(), 5)
+    assert torch.equal(unused, torch.ones(2))
+    assert (used < 1).all()

@@ -5,7 +5,14 @@ import pytest
 from qtlite.experiments.config import recipe_config
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import read_records
-from qtlite.experiments.tables import MARKS, results, table, write_between_marks, write_tables
+from qtlite.experiments.tables import (
+    MARKS,
+    accuracy_percent,
+    results,
+    table,
+    write_between_marks,
+    write_tables,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,3 +98,19 @@ def test_committed_tables_are_those_of_the_committed_records(name, tmp_path):
     else:
         write_tables(records, copy.parent)
     assert copy.read_bytes() == committed, "run: qtlite tables --readme README.md"
+
+
+def test_accuracy_of_no_records_or_of_one_seed_twice_is_refused():
+    with pytest.raises(ValueError, match="records must not be empty, got none"):
+        accuracy_percent([])
+    with pytest.raises(ValueError, match="records must be of different seeds, got seed 0 twice"):
+        accuracy_percent([record(0.9), record(0.8)])
+
+
+def test_controls_stand_under_the_results():
+    text = results([record(0.96, model="hashed"), record(0.97)])
+    assert (
+        "| `hashed` | weights share trained values at random (Chen et al. 2015) | 96.00 (1 seed)"
+        in text
+    )
+    assert "| `qt` | the paper's circuit and mapping net | 97.00 (1 seed) | – |" in text

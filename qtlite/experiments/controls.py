@@ -24,7 +24,7 @@ CONTROLS = {
     "bits_only": "mapping net that sees no probabilities; larger",
     "no_entanglement": "the circuit without its CNOTs",
     "trainable_vector": "N L trained numbers for the circuit, each read by many basis states",
-    "random_subspace": "theta = theta_0 + P z with random theta_0 and P (Li et al. 2018)",
+    "random_subspace": "random start plus a random matrix times trained numbers (Li et al. 2018)",
     "hashed": "weights share trained values at random (Chen et al. 2015)",
     "hypernetwork": "mapping net of three equally wide layers that sees no probabilities",
     "small_cnn": "a smaller CNN, each weight trained",
@@ -62,7 +62,8 @@ def build_control(
         generator: source of everything random; PyTorch's global one if left out.
 
     Raises:
-        ValueError: if the name is unknown or no size has the number of parameters to match.
+        ValueError: if the name is unknown, ``n_blocks`` is below 1, or no size has the number of
+            parameters to match.
 
     Example:
         >>> from qtlite.experiments.targets import paper_cnn
@@ -71,6 +72,8 @@ def build_control(
     """
     if name not in CONTROLS:
         raise ValueError(f"name must be one of {tuple(CONTROLS)}, got {name!r}")
+    if n_blocks < 1:
+        raise ValueError(f"n_blocks must be at least 1, got {n_blocks}")
     options = {"normalisation": normalisation, "weight_gain": weight_gain}
     mapped = {"activation": activation, "generator": generator}
     n_weights = sum(p.numel() for p in target.parameters())
@@ -136,6 +139,9 @@ class SpreadVector(nn.Module):
         n_states: 2**N.
         generator: source of the start and of who reads what; PyTorch's global one if left out.
 
+    Raises:
+        ValueError: if ``n_values`` is not between 1 and ``n_states``.
+
     Example:
         >>> SpreadVector(3, 8)().unique().numel()
         3
@@ -186,7 +192,7 @@ class BitsToWeights(GeneratedNetwork):
 
 
 class RandomSubspace(GeneratedNetwork):
-    """theta = theta_0 + P z: random start, random directions, z trained from 0 (Li et al. 2018).
+    """theta_0 + P z: random start, random directions, z trained from 0 (Li et al. 2018).
 
     P's entries are normal with variance 1/d, so that moving each entry of z by one moves each
     weight by about one.
@@ -196,6 +202,9 @@ class RandomSubspace(GeneratedNetwork):
         n_values: d, length of z.
         generator: source of theta_0 and P; PyTorch's global one if left out.
         **options: see ``GeneratedNetwork``.
+
+    Raises:
+        ValueError: if ``n_values`` is below 1.
     """
 
     def __init__(
@@ -207,6 +216,8 @@ class RandomSubspace(GeneratedNetwork):
         **options: object,
     ):
         super().__init__(target, **options)
+        if n_values < 1:
+            raise ValueError(f"n_values must be at least 1, got {n_values}")
         self.z = nn.Parameter(torch.zeros(n_values))
         start = torch.randn(self.n_weights, generator=generator)
         directions = torch.randn(self.n_weights, n_values, generator=generator) / n_values**0.5
@@ -228,6 +239,9 @@ class HashedWeights(GeneratedNetwork):
         generator: source of the start, of who reads what and of the signs; PyTorch's global one if
             left out.
         **options: see ``GeneratedNetwork``.
+
+    Raises:
+        ValueError: if ``n_values`` is not between 1 and M.
     """
 
     def __init__(
@@ -308,12 +322,14 @@ def mlp_widths(n_inputs: int, n_parameters: int, shape: Sequence[int]) -> tuple[
         shape: three widths to imitate.
 
     Raises:
-        ValueError: if no widths fit.
+        ValueError: if ``shape`` is not three widths, or none fit.
 
     Example:
         >>> mlp_widths(14, 249, (4, 20, 4)), mlp_widths(14, 457, (4, 20, 4))
         ((4, 20, 4), (4, 27, 9))
     """
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape must be three positive widths, got {tuple(shape)}")
     found = []
     for first in range(1, n_parameters // (n_inputs + 1) + 1):
         rest = n_parameters - first * (n_inputs + 1)
@@ -342,5 +358,7 @@ def _mlp_size(n_inputs: int, hidden: Sequence[int]) -> int:
 
 def _spread(n_values: int, n_places: int, generator: torch.Generator | None) -> Tensor:
     """Which value each place reads: at random, every value as often as any other."""
+    if not 1 <= n_values <= n_places:
+        raise ValueError(f"n_values must be between 1 and {n_places}, got {n_values}")
     order = torch.randperm(n_places, generator=generator)
     return (torch.arange(n_places) % n_values)[order]

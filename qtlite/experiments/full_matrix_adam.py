@@ -10,6 +10,7 @@ full matrix E[g g^T].
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +62,10 @@ class FullMatrixAdam(torch.optim.Optimizer):
         for name, value in (("lr", lr), ("eps", eps)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        for name, value in (("betas", betas), ("matrix_beta", (matrix_beta,))):
-            if not all(0 <= beta < 1 for beta in value):
-                raise ValueError(f"{name} must be in [0, 1), got {value}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be in [0, 1), got {betas}")
+        if not 0 <= matrix_beta < 1:
+            raise ValueError(f"matrix_beta must be in [0, 1), got {matrix_beta}")
         if refresh_every < 1:
             raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
         parameters = [p for p in parameters if p.requires_grad]
@@ -77,11 +79,22 @@ class FullMatrixAdam(torch.optim.Optimizer):
         self.betas, self.matrix_beta, self.eps = betas, matrix_beta, eps
         self.refresh_every = refresh_every
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuse any group after the first: all parameters are one vector.
+
+        Raises:
+            ValueError: after construction.
+        """
+        if self.param_groups:
+            raise ValueError("parameters must all be given at construction, got another group")
+        super().add_param_group(param_group)
+
     @torch.no_grad()
     def step(self) -> None:
         """Move every parameter once, by its ``.grad``."""
         parameters, lr = self.param_groups[0]["params"], self.param_groups[0]["lr"]
-        gradient = torch.cat([p.grad.flatten() for p in parameters])
+        gradients = (torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
+        gradient = torch.cat([g.flatten() for g in gradients])
         # one state for all, kept under the first parameter, where state_dict() finds it
         state = self.state[parameters[0]]
         if not state:

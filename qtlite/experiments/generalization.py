@@ -13,7 +13,7 @@ from scipy import stats
 def generalization_error(record: Mapping[str, Any]) -> float:
     """Test loss minus training loss of the trained network, nats (Eq. 6 of the paper).
 
-    Both are means over all images, by the same network, after the last step.
+    Means over all test and all training images, by the same network, after the last step.
 
     Example:
         >>> generalization_error({"test_loss": 0.5, "train_loss": 0.25})
@@ -27,7 +27,7 @@ def error_at_training_loss(record: Mapping[str, Any], level: float) -> float | N
 
     A run that is stopped early has a small error whatever its model; at equal training loss, models
     can be compared. The history's training loss is the mean over an epoch, while the network still
-    changes, so that this is larger than the loss at the epoch's end.
+    changes, so that this is usually larger than the loss at the epoch's end.
 
     Args:
         record: of a run.

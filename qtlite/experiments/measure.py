@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from qtlite.experiments.config import recipe_config
+from qtlite.experiments.config import RECIPES, recipe_config
+from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.data import load_dataset, to_float
+from qtlite.experiments.effective_rank import rank, singular_values
 from qtlite.experiments.measurements import take_measurement
 from qtlite.experiments.networks import trained_models
 from qtlite.experiments.noise import (
@@ -37,9 +39,10 @@ from qtlite.experiments.trainability import (
     loss_gradient_variance,
 )
 from qtlite.experiments.training import build_model, evaluate
+from qtlite.generated import GeneratedNetwork
 
 Data = str | os.PathLike | None
-NAMES = ("shots", "training", "gradient", "noise", "toy-noise", "trainability")
+NAMES = ("shots", "training", "gradient", "noise", "toy-noise", "trainability", "ranks")
 
 SHOTS = tuple(2**k for k in range(10, 25))
 TRAINING_SHOTS = (2**12, 2**14, 2**16, 2**18)
@@ -112,12 +115,39 @@ def measure(
                 "seed": 0,
             },
         ),
+        "ranks": (_ranks, {**row, "models": ["qt", *CONTROLS], "recipes": list(RECIPES)}),
     }
     if name not in measurements:
         raise ValueError(f"name must be one of {NAMES}, got {name!r}")
     function, config = measurements[name]
     full = f"{name}-{dataset}-L{n_blocks}" if "dataset" in config else name
     return take_measurement(full, function, config)
+
+
+def _ranks(
+    dataset: str, n_blocks: int, models: Sequence[str], recipes: Sequence[str], seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Singular values of untrained models: of QT and its controls, and of each recipe."""
+
+    def found(model: GeneratedNetwork) -> dict[str, Any]:
+        values = singular_values(model)
+        return {
+            "n_trainable": model.n_trainable,
+            "rank": rank(values),
+            "singular_values": [float(f"{value:.6g}") for value in values.tolist()],
+        }
+
+    by_model, by_recipe = [], []
+    for name in models:
+        config = recipe_config("qtlite", dataset, model=name, n_blocks=n_blocks, seed=seed)
+        by_model.append({"model": name, **found(build_model(config))})
+    for recipe in recipes:
+        config = recipe_config(recipe, dataset, n_blocks=n_blocks, seed=seed)
+        whole, mapping = build_model(config), build_model(config)
+        mapping.qnn.requires_grad_(False)
+        of_mapping = found(mapping)["rank"]
+        by_recipe.append({"recipe": recipe, **found(whole), "rank_of_mapping": of_mapping})
+    return {"models": by_model, "recipes": by_recipe}
 
 
 def _shots(
