@@ -15,7 +15,7 @@ from qtlite.experiments.records import write_text
 Record = Mapping[str, Any]
 CONTROLS_HEAD = """
 Is it the *quantum* circuit's doing? Nine controls with exactly as many trained parameters as QT-16
-(457), the same recipe, and learning rates chosen for them:
+(457), the same recipe, and learning rates chosen for each in runs shorter than QT's:
 """
 MARKS = ("<!-- results, written by `qtlite tables` -->", "<!-- end of results -->")
 
