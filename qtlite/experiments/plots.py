@@ -248,13 +248,16 @@ def distribution(
     return figure
 
 
-def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def loss_curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], *, lowest_accuracy: float = 0
+) -> Figure:
     """Draw training loss and test accuracy of several runs, epoch by epoch.
 
     The dotted lines are what guessing gives: ln 10 nats, and one image in ten.
 
     Args:
         histories: label to a record's ``history``.
+        lowest_accuracy: where the axis of the accuracy begins, in [0, 1).
 
     Example:
         >>> epochs = [{"epoch": 1, "train_loss": 2.0, "test_accuracy": 0.3}]
@@ -270,7 +273,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
     left.axhline(math.log(10), **guessing)
     right.axhline(0.1, **guessing)
     left.set(xlabel="epoch", ylabel="training loss / nat", yscale="log")
-    right.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1))
+    right.set(xlabel="epoch", ylabel="test accuracy", ylim=(lowest_accuracy, 1))
     _legend(figure, len(histories))
     return figure
 
