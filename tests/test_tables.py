@@ -23,7 +23,7 @@ def record(accuracy, **changes):
         "dataset": "mnist",
         "model": config.model,
         "recipe": config.recipe,
-        "n_blocks": config.n_blocks if config.model == "qt" else None,
+        "n_blocks": None if config.model == "classical" else config.n_blocks,
         "seed": config.seed,
         "evaluated_on": "validation" if config.n_validation else "test",
         "test_accuracy": accuracy,
