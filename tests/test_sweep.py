@@ -76,3 +76,10 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path):
 def test_bad_input(name, n_seeds, message):
     with pytest.raises(ValueError, match=message):
         sweep_configs(name, n_seeds=n_seeds)
+
+
+def test_other_recipes_are_for_the_papers_tables():
+    with pytest.raises(
+        ValueError, match=r"recipes must be \('qtlite',\) for 'controls', got .*literal"
+    ):
+        sweep_configs("controls", ["literal"])

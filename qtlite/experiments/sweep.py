@@ -52,11 +52,13 @@ def sweep_configs(
 
     Args:
         name: one of ``SWEEPS``.
-        recipes: for the paper's tables, which of ours to put beside its column.
+        recipes: for the paper's tables, which of ours to put beside its column; the other sweeps
+            have "qtlite" alone.
         n_seeds: seeds 0 ... n_seeds - 1.
 
     Raises:
-        ValueError: if the name or a recipe is unknown, or ``n_seeds`` is below 1.
+        ValueError: if the name or a recipe is unknown or not for this sweep, or ``n_seeds`` is
+            below 1.
 
     Example:
         >>> [config.n_blocks for config in sweep_configs("table1", n_seeds=1)[1:4]]
@@ -66,6 +68,8 @@ def sweep_configs(
         raise ValueError(f"name must be one of {tuple(SWEEPS)}, got {name!r}")
     if n_seeds < 1:
         raise ValueError(f"n_seeds must be at least 1, got {n_seeds}")
+    if name not in PAPER_TABLES and tuple(recipes) != ("qtlite",):
+        raise ValueError(f"recipes must be ('qtlite',) for {name!r}, got {tuple(recipes)}")
     return [config for seed in range(n_seeds) for config in SWEEPS[name](seed, recipes)]
 
 
