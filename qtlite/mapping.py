@@ -71,6 +71,26 @@ def basis_bits(n_qubits: int, n_states: int, values: tuple[float, float] = (0.0,
     return torch.tensor(values, dtype=torch.get_default_dtype())[bits]
 
 
+def qubits_needed(n_weights: int) -> int:
+    """N = ceil(log2 M), and at least 1: qubits with a basis state for each weight.
+
+    Example:
+        >>> qubits_needed(6690), qubits_needed(1)
+        (13, 1)
+    """
+    return max(1, (n_weights - 1).bit_length())
+
+
+def mapping_size(n_inputs: int, hidden: Sequence[int] = (4, 20, 4)) -> int:
+    """Weights and biases of a ``MappingNet``.
+
+    Example:
+        >>> mapping_size(14), mapping_size(20, (40, 200, 40))
+        (249, 17121)
+    """
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise([n_inputs, *hidden, 1]))
+
+
 def mapping_inputs(
     probabilities: Tensor,
     n_weights: int,

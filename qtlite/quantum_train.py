@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.generated import GeneratedNetwork
-from qtlite.mapping import MappingNet, basis_bits, probability_feature
+from qtlite.mapping import MappingNet, basis_bits, probability_feature, qubits_needed
 from qtlite.qnn import QNN
 
 
@@ -77,7 +77,7 @@ class QuantumTrain(GeneratedNetwork):
         generator: torch.Generator | None = None,
     ):
         super().__init__(target, names=names, normalisation=normalisation, weight_gain=weight_gain)
-        self.n_qubits = max(1, (self.n_weights - 1).bit_length())
+        self.n_qubits = qubits_needed(self.n_weights)
         if qnn is None:
             qnn = QNN(
                 self.n_qubits,

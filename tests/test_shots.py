@@ -15,6 +15,7 @@ from qtlite.experiments import measure, plots, shots
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.networks import trained_models
+from qtlite.experiments.noise import accuracy_against_noise
 from qtlite.experiments.shots import (
     SampledQNN,
     accuracy_against_shots,
@@ -314,9 +315,13 @@ def test_measurements_of_recorded_networks(tmp_path):
     exact = evaluate(
         model.to_classical(), digits.test_images, digits.test_labels, TrainConfig(n_blocks=1)
     )[1]
-    (by_shots,) = measure._shots(**row, shots=[2**20], n_draws=2, n_seeds=1, **where)
+    (by_shots,) = measure._trained(
+        accuracy_against_shots, **row, shots=[2**20], n_draws=2, n_seeds=1, **where
+    )
     assert by_shots["exact_accuracy"] == exact
-    (by_noise,) = measure._noise(**row, error_rates=[1e-9, 1e-2], n_shots=2**22, n_seeds=1, **where)
+    (by_noise,) = measure._trained(
+        accuracy_against_noise, **row, error_rates=[1e-9, 1e-2], n_shots=2**22, n_seeds=1, **where
+    )
     clean, noisy = by_noise["points"]
     assert clean["accuracy"] == exact
     assert noisy["survival"] == pytest.approx(0.99**25)

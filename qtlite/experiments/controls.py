@@ -7,14 +7,13 @@ parameters of the QT row that it stands beside; where its own size is free, it i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import ry_only
 from qtlite.generated import GeneratedNetwork
-from qtlite.mapping import MappingNet, basis_bits
+from qtlite.mapping import MappingNet, basis_bits, mapping_size, qubits_needed
 from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
 
@@ -77,9 +76,9 @@ def build_control(
     options = {"normalisation": normalisation, "weight_gain": weight_gain}
     mapped = {"activation": activation, "generator": generator}
     n_weights = sum(p.numel() for p in target.parameters())
-    n_qubits = max(1, (n_weights - 1).bit_length())
+    n_qubits = qubits_needed(n_weights)
     n_circuit = n_qubits * n_blocks
-    n_trainable = n_circuit + _mlp_size(n_qubits + 1, hidden)
+    n_trainable = n_circuit + mapping_size(n_qubits + 1, hidden)
 
     if name in ("frozen_circuit", "frozen_noise"):
         wider = mlp_widths(n_qubits + 1, n_trainable, hidden)
@@ -179,7 +178,7 @@ class BitsToWeights(GeneratedNetwork):
         **options: object,
     ):
         super().__init__(target, **options)
-        n_qubits = max(1, (self.n_weights - 1).bit_length())
+        n_qubits = qubits_needed(self.n_weights)
         self.mapping = MappingNet(n_qubits, hidden, activation=activation, generator=generator)
         bits = basis_bits(n_qubits, self.n_weights, (-1.0, 1.0))
         self.register_buffer("_bits", bits, persistent=False)
@@ -349,11 +348,6 @@ def _difference(widths: Sequence[int], shape: Sequence[int]) -> float:
     """Spread of the ratios between two lists of widths, on a logarithmic scale."""
     ratios = torch.tensor(widths).log() - torch.tensor(shape).log()
     return float(ratios.max() - ratios.min())
-
-
-def _mlp_size(n_inputs: int, hidden: Sequence[int]) -> int:
-    widths = [n_inputs, *hidden, 1]
-    return sum((a + 1) * b for a, b in pairwise(widths))
 
 
 def _spread(n_values: int, n_places: int, generator: torch.Generator | None) -> Tensor:

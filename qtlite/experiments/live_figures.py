@@ -10,9 +10,8 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from qtlite.experiments import plots
 from qtlite.experiments.config import RECIPES
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.tables import accuracy_percent, select
-from qtlite.mapping import MappingNet, mapping_inputs
+from qtlite.mapping import MappingNet, mapping_inputs, mapping_size, qubits_needed
 from qtlite.qnn import QNN
 
 N_QUBITS, N_BLOCKS = 4, 3  # the most that the circuit's figure offers
@@ -199,17 +198,15 @@ def counts() -> LiveFigure:
     )
 
 
-def n_trained(n_weights: float, n_blocks: int, hidden: Iterable[int] = (4, 20, 4)) -> int:
+def n_trained(n_weights: float, n_blocks: int, hidden: Sequence[int] = (4, 20, 4)) -> int:
     """Angles and mapping net's parameters for M weights and L blocks of the paper's circuit.
 
     Example:
         >>> n_trained(6690, 16), n_trained(285226, 19, (40, 200, 40))
         (457, 17482)
     """
-    n_qubits = max(1, (int(np.ceil(n_weights)) - 1).bit_length())
-    widths = [n_qubits + 1, *hidden, 1]
-    n_mapping = sum((n_in + 1) * n_out for n_in, n_out in pairwise(widths))
-    return n_qubits * n_blocks + n_mapping
+    n_qubits = qubits_needed(int(np.ceil(n_weights)))
+    return n_qubits * n_blocks + mapping_size(n_qubits + 1, hidden)
 
 
 def accuracy(records: Iterable[Mapping[str, Any]], dataset: str) -> LiveFigure:

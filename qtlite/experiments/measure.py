@@ -72,7 +72,7 @@ def measure(
     row = {"dataset": dataset, "n_blocks": n_blocks, "seed": 0}
     measurements: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
         "shots": (
-            partial(_shots, runs=runs, data=data),
+            partial(_trained, accuracy_against_shots, runs=runs, data=data),
             {**row, "shots": list(SHOTS), "n_draws": 4, "n_seeds": 3},
         ),
         "training": (
@@ -89,7 +89,7 @@ def measure(
             {**row, "shots": list(GRADIENT_SHOTS), "n_images": 512},
         ),
         "noise": (
-            partial(_noise, runs=runs, data=data),
+            partial(_trained, accuracy_against_noise, runs=runs, data=data),
             {**row, "error_rates": list(ERROR_RATES), "n_shots": 2**22, "n_seeds": 2},
         ),
         "toy-noise": (
@@ -150,31 +150,24 @@ def _ranks(
     return {"models": by_model, "recipes": by_recipe}
 
 
-def _shots(
+def _trained(
+    accuracies: Callable[..., dict[str, Any]],
     dataset: str,
     n_blocks: int,
-    shots: Sequence[int],
-    n_draws: int,
     n_seeds: int,
     seed: int,
     *,
     runs: Path,
     data: Data,
+    **settings: Any,
 ) -> list[dict[str, Any]]:
-    """Accuracy of recorded networks against shots; one entry a run."""
+    """Accuracies of recorded networks against shots or error rates; one entry a run."""
     images = load_dataset(dataset, data)
+    test = images.test_images, images.test_labels
     generator = torch.Generator().manual_seed(seed)
     results = []
     for name, (config, model) in trained_models(runs, dataset, n_blocks, at_most=n_seeds).items():
-        found = accuracy_against_shots(
-            model,
-            config,
-            images.test_images,
-            images.test_labels,
-            shots=shots,
-            n_draws=n_draws,
-            generator=generator,
-        )
+        found = accuracies(model, config, *test, generator=generator, **settings)
         results.append({"record": name, "n_qubits": model.n_qubits, **found})
     return results
 
@@ -261,35 +254,6 @@ def _gradient(
                 }
             )
         model.qnn = circuit
-    return results
-
-
-def _noise(
-    dataset: str,
-    n_blocks: int,
-    error_rates: Sequence[float],
-    n_shots: int,
-    n_seeds: int,
-    seed: int,
-    *,
-    runs: Path,
-    data: Data,
-) -> list[dict[str, Any]]:
-    """Accuracy of recorded networks under the global depolarising model; one entry a run."""
-    images = load_dataset(dataset, data)
-    generator = torch.Generator().manual_seed(seed)
-    results = []
-    for name, (config, model) in trained_models(runs, dataset, n_blocks, at_most=n_seeds).items():
-        found = accuracy_against_noise(
-            model,
-            config,
-            images.test_images,
-            images.test_labels,
-            error_rates=error_rates,
-            n_shots=n_shots,
-            generator=generator,
-        )
-        results.append({"record": name, "n_qubits": model.n_qubits, **found})
     return results
 
 

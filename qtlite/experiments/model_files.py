@@ -269,16 +269,14 @@ def export_book_models(
     Raises:
         FileNotFoundError: if the recipe has no such record, or its network is not in ``runs``.
     """
+    # by their configs: fields that came later have changed the id that a config would get
+    ids = {
+        TrainConfig.from_dict(record["config"]): record["id"] for record in read_records(records)
+    }
     finished = {}
     for name, changes in BOOK_MODELS.items():  # all are read before any is written
         config = recipe_config("qtlite", "mnist", **changes)
-        # by its config: fields that came later have changed the id that a config would get
-        ids = [
-            record["id"]
-            for record in read_records(records)
-            if TrainConfig.from_dict(record["config"]) == config
-        ]
-        found = find_record(ids[0] if ids else record_id(config), records, runs)
+        found = find_record(ids.get(config) or record_id(config), records, runs)
         finished[name] = read_run(found, runs)
     paths = []
     for name, run in finished.items():

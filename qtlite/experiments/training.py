@@ -52,31 +52,24 @@ def build_model(config: TrainConfig) -> nn.Module:
         target = paper_cnn(config.dataset, relu=config.relu)
     if config.model == "classical":
         return target
-    generator = torch.Generator().manual_seed(config.seed)
+    shared = {
+        "hidden": config.hidden,
+        "activation": config.activation,
+        "normalisation": config.normalisation,
+        "weight_gain": config.weight_gain,
+        "generator": torch.Generator().manual_seed(config.seed),
+    }
     if config.model != "qt":
-        return build_control(
-            config.model,
-            target,
-            config.n_blocks,
-            hidden=config.hidden,
-            activation=config.activation,
-            normalisation=config.normalisation,
-            weight_gain=config.weight_gain,
-            generator=generator,
-        )
+        return build_control(config.model, target, config.n_blocks, **shared)
     return QuantumTrain(
         target,
         config.n_blocks,
         angle_range=config.angle_range,
-        hidden=config.hidden,
-        activation=config.activation,
         feature=config.feature,
         bit_values=BITS[config.bits],
         center_feature=config.center_feature,
         center_output=config.center_output,
-        normalisation=config.normalisation,
-        weight_gain=config.weight_gain,
-        generator=generator,
+        **shared,
     )
 
 
