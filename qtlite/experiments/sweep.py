@@ -24,7 +24,8 @@ from qtlite.export import save_safetensors
 NETWORK = "classical.safetensors"
 PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
 CONTROL_ROWS = (("mnist", 16), ("fashion_mnist", 16))  # datasets, and L of the QT row to match
-CHOICE_LEARNING_RATES = (0.002, 0.005, 0.0125, 0.03, 0.08)
+CHOICE_LEARNING_RATES = (0.0008, 0.002, 0.005, 0.0125, 0.03, 0.08, 0.2, 0.5)
+CHOICE_ROWS = (16, 121)  # L of a row with full_matrix_adam and of one with Adam
 TRAINING_SIZES = (500, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
 
 # QT-16 on MNIST with one choice of the recipe put back at a time
@@ -95,11 +96,19 @@ def _controls(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
 
 
 def _choices(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
-    """Learning rates of QT-16 and of every control, judged on 5,000 held-out training images."""
-    for model in ("qt", *CONTROLS):
-        own = recipe_config("qtlite", "mnist", model=model, seed=seed)
-        for learning_rate in CHOICE_LEARNING_RATES:
-            yield replace(own, learning_rate=learning_rate, epochs=4, n_validation=5000)
+    """Learning rates of QT and of every control, judged on 5,000 held-out training images.
+
+    The present one, the next lower and the next higher. Where one of those is better, it is put in
+    the present one's place and the sweep run again: it ends with neighbours that are both worse.
+    """
+    for n_blocks in CHOICE_ROWS:
+        for model in ("qt", *CONTROLS):
+            own = recipe_config("qtlite", "mnist", model=model, n_blocks=n_blocks, seed=seed)
+            present = own.learning_rate
+            lower = max(rate for rate in CHOICE_LEARNING_RATES if rate < present / 1.5)
+            higher = min(rate for rate in CHOICE_LEARNING_RATES if rate > present * 1.5)
+            for learning_rate in (present, lower, higher):
+                yield replace(own, learning_rate=learning_rate, n_validation=5000)
 
 
 def _ablation(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:

@@ -137,8 +137,7 @@ def train(
             total_loss = 0.0
             model.train()
             for batch in _batches(config, epoch, len(labels)):
-                inputs = to_float(images[batch], config.pixel_mean, config.pixel_std)
-                loss = F.cross_entropy(model(inputs), labels[batch])
+                loss = F.cross_entropy(model(_inputs(images[batch], config)), labels[batch])
                 value = loss.item()
                 if not torch.isfinite(loss):
                     raise ValueError(
@@ -196,10 +195,16 @@ def evaluate(
     for part, truth in zip(
         images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
     ):
-        logits = network(to_float(part, config.pixel_mean, config.pixel_std))
+        logits = network(_inputs(part, config))
         loss += F.cross_entropy(logits, truth, reduction="sum").item()
         n_correct += int((logits.argmax(dim=1) == truth).sum())
     return loss / len(labels), n_correct / len(labels)
+
+
+def _inputs(images: Tensor, config: TrainConfig) -> Tensor:
+    """Normalised images, each pixel's channels together: PyTorch's pooling is far faster so."""
+    inputs = to_float(images, config.pixel_mean, config.pixel_std)
+    return inputs.to(memory_format=torch.channels_last)
 
 
 def _first(images: Tensor, labels: Tensor, n_train: int | None) -> tuple[Tensor, Tensor]:
