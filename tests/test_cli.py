@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -37,6 +38,29 @@ def test_every_choice_reaches_the_config(tmp_path):
     (record,) = (json.loads(p.read_text()) for p in tmp_path.glob("*/record.json"))
     assert record["config"]["hidden"] == [3, 5]
     assert (record["config"]["feature"], record["config"]["learning_rate"]) == ("raw", 0.1)
+
+
+def test_sweep_of_a_list_of_runs(tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text('[{"n_train": 128, "epochs": 1, "n_blocks": 2}]')
+    folders = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path / "records")]
+    assert main(["sweep", str(path), *folders, "--processes", "1"]) == 0
+    assert "1 new records of 1" in capsys.readouterr().out
+    assert main(["sweep", str(path), *folders]) == 0
+    assert "0 new records of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table9"], "name must be one of .*, got 'table9'"),
+        (["table1", "--processes", "0"], "processes must be at least 1, got 0"),
+        (["mine.json", "--seeds", "2"], "recipe and seeds must stand in the file, got mine.json"),
+    ],
+)
+def test_wrong_sweeps_are_refused(arguments, message, capsys):
+    assert main(["sweep", *arguments]) == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_tables_are_written_from_records(tmp_path, capsys):

@@ -6,7 +6,7 @@ from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import read_records, record_id
-from qtlite.experiments.sweep import SWEEPS, run_sweep, sweep_configs
+from qtlite.experiments.sweep import SWEEPS, read_configs, run_sweep, sweep_configs
 
 QUICK = TrainConfig(n_train=128, epochs=1, n_blocks=2)
 
@@ -83,3 +83,31 @@ def test_other_recipes_are_for_the_papers_tables():
         ValueError, match=r"recipes must be \('qtlite',\) for 'controls', got .*literal"
     ):
         sweep_configs("controls", ["literal"])
+
+
+def test_a_list_of_runs_is_read_with_the_recipe_filling_in(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(
+        '[{"dataset": "mnist", "n_blocks": 8}, {"recipe": "literal", "hidden": [3, 5]}]'
+    )
+    assert read_configs(path) == [
+        recipe_config("qtlite", "mnist", n_blocks=8),
+        recipe_config("literal", hidden=(3, 5)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{", "configs must be a JSON list, got .*mine.json"),
+        ('{"seed": 1}', "configs must be a JSON list of objects, got .*mine.json"),
+        ("[3]", "configs must be a JSON list of objects, got .*mine.json"),
+        ('[{}, {"sede": 1}]', r"got .*mine.json whose entry 1 .*got \['sede'\]"),
+        ('[{"recipe": "best"}]', "whose entry 0 recipe must be one of .*, got 'best'"),
+    ],
+)
+def test_a_wrong_list_of_runs_is_refused(text, message, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_configs(path)

@@ -41,6 +41,9 @@ examples:
   qtlite sweep table1                       MNIST, our recipe, 3 seeds: 27 runs
   qtlite sweep table1 --recipe literal released --seeds 1
   qtlite sweep controls                     other sources of weights, as many parameters
+  qtlite sweep mine.json                    [{"dataset": "mnist", "n_blocks": 8}, ...]
+  qtlite sweep table1 --scheduler tcp://host:8786
+                                            on a Dask cluster whose workers see this folder
 """
 
 
@@ -108,18 +111,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sweep.set_defaults(command=_sweep)
+    # sweep.SWEEPS, without importing torch for --help
     sweep.add_argument(
         "name",
-        choices=(
-            "table1", "table2", "table3", "qcml", "controls", "choices", "ablation",
-            "generalization",
-        ),
-    )  # fmt: skip
-    sweep.add_argument(
-        "--recipe", nargs="+", choices=tuple(RECIPES), default=["qtlite"], help="(default: qtlite)"
+        help="table1, table2, table3, qcml, controls, choices, ablation, generalization, or a "
+        ".json file with a list of runs",
     )
-    sweep.add_argument("--seeds", type=int, default=3, metavar="N", help="(default: 3)")
+    sweep.add_argument("--recipe", nargs="+", choices=tuple(RECIPES), help="(default: qtlite)")
+    sweep.add_argument("--seeds", type=int, metavar="N", help="(default: 3)")
     sweep.add_argument("--processes", type=int, metavar="N", help="(default: all cores)")
+    sweep.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster, or local for one of this machine's processes, whose runs survive "
+        "the death of a worker; needs qtlite[cluster] (default: plain processes)",
+    )
     sweep.add_argument("--data", metavar="FOLDER", help="as for train")
     sweep.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
     sweep.add_argument("--records", type=Path, default=Path("book/records"), metavar="FOLDER")
@@ -265,13 +271,26 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from qtlite.experiments.sweep import run_sweep, sweep_configs
+    from qtlite.experiments.sweep import read_configs, run_sweep, sweep_configs
 
     if options.processes is not None and options.processes < 1:
         raise ValueError(f"processes must be at least 1, got {options.processes}")
-    configs = sweep_configs(options.name, options.recipe, options.seeds)
+    if options.name.endswith(".json"):
+        if options.recipe is not None or options.seeds is not None:
+            raise ValueError(
+                f"recipe and seeds must stand in the file, got {options.name} and them"
+            )
+        configs = read_configs(Path(options.name))
+    else:
+        seeds = 3 if options.seeds is None else options.seeds
+        configs = sweep_configs(options.name, options.recipe or ["qtlite"], seeds)
     paths = run_sweep(
-        configs, options.runs, options.records, data=options.data, n_processes=options.processes
+        configs,
+        options.runs,
+        options.records,
+        data=options.data,
+        n_processes=options.processes,
+        scheduler=options.scheduler,
     )
     print(f"{len(paths)} new records of {len(configs)} in {options.records}")
     return 0

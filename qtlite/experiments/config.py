@@ -234,8 +234,8 @@ MOST_BLOCKS_FULL_MATRIX = 31
 def _qtlite_optimisation(dataset: str, model: str, n_blocks: int) -> dict[str, Any]:
     """Full-matrix Adam where there are few parameters and many steps, Adam elsewhere.
 
-    FashionMNIST and CIFAR-10 take MNIST's learning rates. A trained circuit's falls with the root of
-    the number of blocks, one rule for all depths.
+    FashionMNIST and CIFAR-10 take MNIST's learning rates. A trained circuit's falls with the root
+    of the number of blocks, one rule for all depths.
     """
     if model in ("classical", "qcml"):
         return {"learning_rate": 5e-3}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.data import load_dataset
+from qtlite.experiments.engines import engine, worker_line
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import read_records, record_id, write_json
 from qtlite.experiments.training import train
@@ -72,6 +73,35 @@ def sweep_configs(
     if name not in PAPER_TABLES and tuple(recipes) != ("qtlite",):
         raise ValueError(f"recipes must be ('qtlite',) for {name!r}, got {tuple(recipes)}")
     return [config for seed in range(n_seeds) for config in SWEEPS[name](seed, recipes)]
+
+
+def read_configs(path: Path) -> list[TrainConfig]:
+    """Read a list of runs from a file: ``[{"recipe": "qtlite", "dataset": "mnist", ...}, ...]``.
+
+    Args:
+        path: JSON; each entry has fields of ``TrainConfig``, the others are its recipe's.
+
+    Raises:
+        ValueError: if the file is not such a list, or an entry is wrong; the message says which.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"configs must be a JSON list, got {path}: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"configs must be a JSON list of objects, got {path} with something else")
+    configs = []
+    for place, entry in enumerate(entries):
+        try:
+            # from_dict checks the names; recipe_config fills in what is left out
+            TrainConfig.from_dict(entry)
+            entry = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+            configs.append(recipe_config(entry.pop("recipe", "qtlite"), **entry))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"configs must be runs, got {path} whose entry {place} {error}"
+            ) from error
+    return configs
 
 
 def _paper_table(dataset: str) -> Callable[[int, Sequence[str]], Iterator[TrainConfig]]:
@@ -144,6 +174,7 @@ def run_to_files(
     download: bool = False,
     device: str = "cpu",
     progress: bool = True,
+    line: int | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Train one config and write its network, then its record: a run with a record is whole.
 
@@ -155,13 +186,14 @@ def run_to_files(
         download: whether to fetch missing images.
         device: "cpu" or "cuda".
         progress: whether to show a bar.
+        line: of the terminal, counted from the cursor's, where several runs have one each.
 
     Returns:
         The record and the network's path.
     """
     folder = runs / record_id(config)
     dataset = load_dataset(config.dataset, data, download=download)
-    run = train(config, dataset, folder, device=device, progress=progress)
+    run = train(config, dataset, folder, device=device, progress=progress, line=line)
     note = {"record": run.record["id"]}
     network_path = save_safetensors(run.classical, folder / NETWORK, note, overwrite=True)
     write_json(record_path, run.record)
@@ -175,6 +207,7 @@ def run_sweep(
     *,
     data: str | os.PathLike | None = None,
     n_processes: int | None = None,
+    scheduler: str | None = None,
     progress: bool = True,
 ) -> list[Path]:
     """Run every config that has no record in a folder yet, several at a time, one core each.
@@ -188,12 +221,15 @@ def run_sweep(
         records: records go here, named after the run.
         data: the images' folder, see ``load_dataset``.
         n_processes: as many as cores if left out.
-        progress: whether to show a bar over the runs.
+        scheduler: of a Dask cluster, see ``engine``; its workers find ``runs``, ``records`` and
+            ``data`` under the same paths.
+        progress: whether to show a bar over the runs and, on this machine, one for each.
 
     Returns:
         The new records' paths.
 
     Raises:
+        ValueError: if ``engine`` cannot be opened.
         RuntimeError: if runs failed; the message names each with its error.
     """
     done = {TrainConfig.from_dict(record["config"]) for record in read_records(records)}
@@ -201,30 +237,38 @@ def run_sweep(
         records / f"{record_id(config)}.json": config for config in configs if config not in done
     }
     finished, failed = [], []
-    # a fresh interpreter for each process: PyTorch's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        n_processes, context, initializer=torch.set_num_threads, initargs=(1,)
-    )
-    jobs = {
-        pool.submit(run_to_files, config, runs, path, data=data, progress=False): path
-        for path, config in waiting.items()
-    }
-    try:
-        with tqdm(total=len(waiting), unit="run", disable=not progress) as bar:
-            for job in as_completed(jobs):
-                path = jobs[job]
-                try:
-                    record, _ = job.result()
-                    finished.append(path)
-                    accuracy = 100 * record["test_accuracy"]
-                    bar.set_postfix_str(f"{path.stem}: {accuracy:.2f} %")
-                except Exception as error:  # the other runs' hours must not be lost
-                    failed.append(f"{path.stem}: {error}")
-                bar.update()
-    finally:
-        # after Ctrl-C, too: no run that is still waiting is begun
-        pool.shutdown(cancel_futures=True)
+    # the cluster's workers may have started in another folder
+    places = (runs.absolute(), records.absolute(), data and os.path.abspath(data))
+    with (
+        engine(n_processes, scheduler) as executor,
+        tqdm(total=len(waiting), unit="run", disable=not progress, position=0) as bar,
+    ):
+        jobs = {
+            executor.submit(_run, config, *places, progress): path
+            for path, config in waiting.items()
+        }
+        for job in as_completed(jobs):
+            path = jobs[job]
+            try:
+                accuracy = 100 * job.result()
+                finished.append(path)
+                bar.set_postfix_str(f"{path.stem}: {accuracy:.2f} %")
+            except Exception as error:  # the other runs' hours must not be lost
+                failed.append(f"{path.stem}: {error}")
+            bar.update()
     if failed:
         raise RuntimeError("runs must end, got " + "; ".join(failed))
     return finished
+
+
+def _run(config: TrainConfig, runs: Path, records: Path, data: str | None, progress: bool) -> float:
+    """A run's test accuracy; in a worker process."""
+    torch.set_num_threads(1)
+    path = records / f"{record_id(config)}.json"
+    if path.exists():  # its result was lost with a worker: the run was not
+        return json.loads(path.read_text(encoding="utf-8"))["test_accuracy"]
+    line = worker_line()
+    record, _ = run_to_files(
+        config, runs, path, data=data, progress=progress and line is not None, line=line
+    )
+    return record["test_accuracy"]

@@ -80,6 +80,7 @@ def train(
     *,
     device: str = "cpu",
     progress: bool = True,
+    line: int | None = None,
 ) -> TrainedRun:
     """Train a config to its end, going on from the folder's checkpoint if there is one.
 
@@ -93,6 +94,7 @@ def train(
         folder: where checkpoints go; none are written if left out.
         device: "cpu" or "cuda".
         progress: whether to show a bar with the time left.
+        line: of the terminal, counted from the cursor's, where several runs have one each.
 
     Raises:
         ValueError: if the dataset is another one, the checkpoint is of another config or damaged,
@@ -130,6 +132,8 @@ def train(
         desc=record_id(config),
         unit="step",
         disable=not progress,
+        position=line,
+        leave=line is None,
     )
     with bar:
         for epoch in range(len(history), config.epochs):
