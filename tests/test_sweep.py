@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from qtlite.experiments.config import TrainConfig, recipe_config
-from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import read_records, record_id
 from qtlite.experiments.sweep import SWEEPS, read_configs, run_sweep, sweep_configs
@@ -29,9 +29,10 @@ def test_every_sweep_names_different_runs(name):
 
 def test_controls_stand_beside_their_qt_row():
     configs = sweep_configs("controls", n_seeds=1)
-    for dataset in ("mnist", "fashion_mnist"):
-        models = [config.model for config in configs if config.dataset == dataset]
-        assert models == ["qt", *CONTROLS]
+    rows = {}
+    for config in configs:
+        rows.setdefault((config.dataset, config.n_blocks), []).append(config.model)
+    assert rows == {row: ["qt", *CONTROLS] for row in CONTROL_ROWS}
 
 
 def test_choices_never_see_the_test_set():

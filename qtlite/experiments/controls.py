@@ -29,6 +29,15 @@ CONTROLS = {
     "small_cnn": "a smaller CNN, each weight trained",
 }
 
+# datasets, and L of the QT rows that controls stand beside
+CONTROL_ROWS = (
+    ("mnist", 16),
+    ("mnist", 61),
+    ("mnist", 121),
+    ("fashion_mnist", 16),
+    ("fashion_mnist", 121),
+)
+
 # kernel, pooling and channels of two convolutions, width of the hidden layer, by weights in all
 SMALL_CNNS = {
     457: ((3, 3, 2), (3, 3, 4), 13),
