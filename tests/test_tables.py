@@ -107,10 +107,8 @@ def test_accuracy_of_no_records_or_of_one_seed_twice_is_refused():
         accuracy_percent([record(0.9), record(0.8)])
 
 
-def test_controls_stand_under_the_results():
-    text = results([record(0.96, model="hashed"), record(0.97)])
-    assert (
-        "| `hashed` | weights share trained values at random (Chen et al. 2015) | 96.00 (1 seed)"
-        in text
-    )
-    assert "| `qt` | the paper's circuit and mapping net | 97.00 (1 seed) | – |" in text
+def test_controls_stand_under_the_results_by_number_of_parameters():
+    text = results([record(0.96, model="hashed"), record(0.97), record(0.98, n_blocks=121)])
+    assert "| model | MNIST, 457 | MNIST, 1,042 | MNIST, 1,822 | Fashion, 457 |" in text
+    assert "| `hashed` | 96.00 (1 seed) | – | – | – | – |" in text
+    assert "| `qt` | 97.00 (1 seed) | – | 98.00 (1 seed) | – | – |" in text
