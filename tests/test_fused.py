@@ -267,6 +267,75 @@ def test_gradients_match_finite_differences(module, n_qubits, monkeypatch):
     assert torch.autograd.gradcheck(readout, (angles, states))
 
 
+def sample_qubits(n_states, n_qubits, dtype=torch.complex128):
+    """Qubits of product states: normalised, and requiring gradients."""
+    generator = torch.Generator().manual_seed(n_states)
+    qubits = torch.randn(n_states, n_qubits, 2, generator=generator, dtype=torch.complex128)
+    return torch.nn.functional.normalize(qubits, dim=2).to(dtype).requires_grad_()
+
+
+def expectations(module, block, angles, qubits, directions):
+    """Values, and the gradients of the angles and of the qubits' real and imaginary parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "engine", lambda *_: module)
+        values = fused.expectations(block, angles, qubits)
+        loss = (values * directions).sum() + 0 * angles.sum()  # a circuit may use no angle
+        of_angles, of_qubits = torch.autograd.grad(loss, [angles, qubits])
+    return values.detach(), of_angles, torch.view_as_real(of_qubits)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(circuits(), st.integers(1, 3))
+def test_both_engines_agree_on_expectations(circuit, n_states):
+    n_qubits, gates = circuit
+    block = read_block(block_of(gates), n_qubits, N_ANGLES)
+    arguments = sample(n_qubits)[0], sample_qubits(n_states, n_qubits), torch.randn(n_qubits)
+    found = expectations(fused_numba, block, *arguments)
+    assert_same(found, expectations(fused_torch, block, *arguments), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_expectations_of_a_large_circuit_whatever_the_engine(dtype):
+    block = read_block(block_of(everything(14)), 14, N_ANGLES)
+    arguments = sample(14, dtype)[0], sample_qubits(3, 14, dtype.to_complex()), torch.randn(14)
+    found = expectations(fused_numba, block, *arguments)
+    expected = expectations(fused_torch, block, *arguments)
+    assert_same(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("module", [fused_numba, fused_torch])
+@pytest.mark.parametrize("n_qubits", [3, 7])
+def test_gradients_of_expectations_match_finite_differences(module, n_qubits, monkeypatch):
+    monkeypatch.setattr(fused, "engine", lambda *_: module)
+    block = read_block(block_of(everything(n_qubits)), n_qubits, N_ANGLES)
+    inputs = sample(n_qubits)[0], sample_qubits(2, n_qubits)
+    assert torch.autograd.gradcheck(lambda *pair: fused.expectations(block, *pair), inputs)
+
+
+def test_expectations_keep_states_only_for_a_gradient_and_survive_two():
+    block = read_block(ry_linear_cnot, 7, 7)
+    angles, qubits = sample(7, n_angles=7)[0], sample_qubits(3, 7)
+    values = fused.expectations(block, angles, qubits)
+    with torch.no_grad():
+        alone = fused.expectations(block, angles, qubits)
+    assert torch.equal(values, alone)
+    assert alone.grad_fn is None
+    first, second = (
+        torch.autograd.grad(values.sum(), [angles, qubits], retain_graph=True) for _ in range(2)
+    )
+    assert all(map(torch.equal, first, second))
+    parts = torch.view_as_real(qubits)
+    assert len(fused_numba.expectations(block, block.step_angles(angles), parts, False)[1]) == 0
+
+
+def test_bad_qubits():
+    block = read_block(ry_linear_cnot, 2, 2)
+    with pytest.raises(ValueError, match=r"qubits must have shape \(batch, 2, 2\), got \(3, 2\)"):
+        fused.expectations(block, torch.zeros(1, 2), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"qubits must have dtype .*64 .* got torch.complex128"):
+        fused.expectations(block, torch.zeros(1, 2), sample_qubits(3, 2))
+
+
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
 @pytest.mark.parametrize("n_states", [1, 5, 70])
 def test_a_batch_is_its_states_one_by_one(module, n_states):
@@ -296,6 +365,9 @@ def test_no_blocks_change_nothing(module):
     angle_gradients, back = module.apply_adjoint(block, none, states, gradients)
     assert angle_gradients.shape == (0, 4)
     assert torch.equal(back, gradients)
+    starts = torch.tensor([1.0, 0.0]).cfloat().repeat(3, 4, 1).requires_grad_()
+    values, *_ = expectations(module, block, none.requires_grad_(), starts, torch.ones(4))
+    assert torch.equal(values, torch.ones(3, 4))
 
 
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
@@ -324,6 +396,19 @@ def test_threads_do_not_change_one_bit(n_states, monkeypatch):
         monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
         final = fused_numba.apply(block, angles, states)
         results.append((final, *fused_numba.apply_adjoint(block, angles, final, gradients)))
+    for found in results[1:]:
+        assert all(map(torch.equal, found, results[0]))
+
+
+def test_threads_do_not_change_one_bit_of_expectations(monkeypatch):
+    monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
+    block = read_block(ry_linear_cnot, 9, 9)
+    arguments = sample(9, torch.float32, n_angles=9)[0], sample_qubits(40, 9, torch.cfloat)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
+        results.append(expectations(fused_numba, block, *arguments, torch.ones(9)))
     for found in results[1:]:
         assert all(map(torch.equal, found, results[0]))
 

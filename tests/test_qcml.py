@@ -6,6 +6,7 @@ import torch
 
 from qtlite.experiments.paper import QCML_PARAMETERS
 from qtlite.experiments.qcml import QCML, EncodedCircuit, encode
+from qtlite.simulators import fused, fused_numba, fused_torch
 
 
 @pytest.mark.parametrize(("dataset", "counts"), QCML_PARAMETERS.items())
@@ -14,8 +15,10 @@ def test_parameters_of_the_three_parts(dataset, counts):
     assert tuple(parts) == counts
 
 
-@pytest.mark.parametrize(("n_qubits", "n_blocks"), [(1, 2), (3, 2), (5, 4)])
-def test_expectations_and_gradients_are_pennylanes(n_qubits, n_blocks):
+@pytest.mark.parametrize("module", [fused_numba, fused_torch])
+@pytest.mark.parametrize(("n_qubits", "n_blocks"), [(1, 2), (3, 1), (3, 2), (5, 4), (8, 2)])
+def test_expectations_and_gradients_are_pennylanes(module, n_qubits, n_blocks, monkeypatch):
+    monkeypatch.setattr(fused, "engine", lambda *_: module)
     generator = torch.Generator().manual_seed(n_qubits)
     ours = EncodedCircuit(n_qubits, n_blocks, generator=generator).double()
     features = torch.randn(4, n_qubits, dtype=torch.float64, requires_grad=True)

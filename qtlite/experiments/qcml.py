@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.targets import convolutions
-from qtlite.mapping import basis_bits
-from qtlite.simulators.fused import apply_block
+from qtlite.simulators.fused import expectations, product_states
 from qtlite.simulators.real_block import read_block
 
 # widths between the convolutions and the qubits: 4,693 and 145,977 parameters (Sec. III)
@@ -54,8 +53,6 @@ class EncodedCircuit(nn.Module):
         self.block = read_block(ry_linear_cnot, n_qubits, n_qubits)
         start = torch.rand(n_blocks, n_qubits, generator=generator) * 2 - 1
         self.angles = nn.Parameter(start * torch.pi)
-        signs = basis_bits(n_qubits, 2**n_qubits, (1.0, -1.0))
-        self.register_buffer("_signs", signs, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map encoding angles, shape (B, N), radians, to <Z> of each qubit, shape (B, N)."""
@@ -63,15 +60,30 @@ class EncodedCircuit(nn.Module):
             raise ValueError(
                 f"features must have shape (batch, {self.n_qubits}), got {tuple(features.shape)}"
             )
-        state = encode(features)
-        # the blocks are real: they act on the real and the imaginary parts alike
-        parts = apply_block(self.block, self.angles, torch.cat([state.real, state.imag]))
-        probabilities = parts.square().view(2, len(features), -1).sum(dim=0)
-        return probabilities @ self._signs
+        return expectations(self.block, self.angles, encode_qubits(features))
+
+
+def encode_qubits(features: Tensor) -> Tensor:
+    """Rz(x_q) Ry(x_q) H |0> for each qubit q of each row.
+
+    Args:
+        features: shape (B, N), radians.
+
+    Returns:
+        Complex amplitudes of |0> and |1>, shape (B, N, 2).
+
+    Example:
+        >>> encode_qubits(torch.zeros(1, 1))
+        tensor([[[0.7071+0.j, 0.7071+0.j]]])
+    """
+    half = features / 2
+    cos, sin = half.cos() / 2**0.5, half.sin() / 2**0.5
+    phase = torch.polar(torch.ones_like(half), half)
+    return torch.stack([(cos - sin) * phase.conj(), (cos + sin) * phase], dim=2)
 
 
 def encode(features: Tensor) -> Tensor:
-    """The product state Rz(x_q) Ry(x_q) H |0> over the qubits q of each row.
+    """The product state of the encoded qubits, for each row.
 
     Args:
         features: shape (B, N), radians.
@@ -83,14 +95,7 @@ def encode(features: Tensor) -> Tensor:
         >>> encode(torch.zeros(1, 1))
         tensor([[0.7071+0.j, 0.7071+0.j]])
     """
-    half = features / 2
-    cos, sin = half.cos(), half.sin()
-    phase = torch.polar(torch.ones_like(half), half)
-    zero, one = (cos - sin) * phase.conj() / 2**0.5, (cos + sin) * phase / 2**0.5
-    state = zero.new_ones(len(features), 1)
-    for qubit in torch.stack([zero, one], dim=2).unbind(dim=1):
-        state = (state[:, :, None] * qubit[:, None, :]).flatten(1)
-    return state
+    return product_states(encode_qubits(features))
 
 
 class QCML(nn.Sequential):

@@ -1,4 +1,4 @@
-"""The fused simulator's one differentiable function; the loops are in the two modules it calls."""
+"""The fused simulator's differentiable functions; the loops are in the modules they call."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qtlite.mapping import basis_bits
 from qtlite.simulators import fused_torch
 from qtlite.simulators.real_block import RealBlock
 
@@ -68,6 +69,86 @@ def apply_block(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
         Amplitudes, shape (B, 2**N).
     """
     return _Apply.apply(block, block.step_angles(angles), states)
+
+
+class _Expect(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, block: RealBlock, angles: Tensor, qubits: Tensor, keep: bool) -> Tensor:
+        run = engine(angles.device, angles.dtype)
+        values, finals = run.expectations(block, angles, qubits, keep)
+        ctx.block = block
+        ctx.save_for_backward(angles, qubits, finals)
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradients: Tensor):
+        run = engine(gradients.device, gradients.dtype)
+        found = run.expectations_adjoint(ctx.block, *ctx.saved_tensors, gradients)
+        return None, *found, None
+
+
+def expectations(block: RealBlock, angles: Tensor, qubits: Tensor) -> Tensor:
+    """<Z> of each qubit for the block applied L times to product states.
+
+    Differentiable once. The block is real: it acts on a state's real and imaginary parts alike.
+
+    Args:
+        block: what ``read_block`` returned.
+        angles: the block's angles, shape (L, K), radians.
+        qubits: the amplitudes of each qubit's |0> and |1>, complex, shape (B, N, 2).
+
+    Returns:
+        Shape (B, N), dtype of ``angles``.
+
+    Raises:
+        ValueError: if the qubits have another shape, or another precision than the angles.
+
+    Example:
+        >>> from qtlite.circuit import ry_linear_cnot
+        >>> from qtlite.simulators.real_block import read_block
+        >>> block = read_block(ry_linear_cnot, n_qubits=2, n_angles=2)
+        >>> qubits = torch.tensor([[[0.6, 0.8j], [1, 0]]])  # 0.6 |00> + 0.8i |10>
+        >>> expectations(block, torch.zeros(1, 2), qubits)
+        tensor([[-0.2800, -0.2800]])
+    """
+    if qubits.ndim != 3 or qubits.shape[1:] != (block.n_qubits, 2):
+        raise ValueError(
+            f"qubits must have shape (batch, {block.n_qubits}, 2), got {tuple(qubits.shape)}"
+        )
+    if qubits.dtype != angles.dtype.to_complex():
+        raise ValueError(
+            f"qubits must have dtype {angles.dtype.to_complex()} beside angles of {angles.dtype}, "
+            f"got {qubits.dtype}"
+        )
+    step_angles = block.step_angles(angles)
+    if len(step_angles) and engine(angles.device, angles.dtype) is not fused_torch:
+        # all at once, an image at a time in the cache
+        keep = torch.is_grad_enabled() and (angles.requires_grad or qubits.requires_grad)
+        return _Expect.apply(block, step_angles, torch.view_as_real(qubits.resolve_conj()), keep)
+    states = product_states(qubits)
+    parts = _Apply.apply(block, step_angles, torch.cat([states.real, states.imag]))
+    found = parts.square().view(2, *states.shape).sum(dim=0)
+    return found @ basis_bits(block.n_qubits, 2**block.n_qubits, (1.0, -1.0)).to(found)
+
+
+def product_states(qubits: Tensor) -> Tensor:
+    """The tensor product of each row's qubits.
+
+    Args:
+        qubits: the amplitudes of each qubit's |0> and |1>, shape (B, N, 2).
+
+    Returns:
+        Shape (B, 2**N), dtype and device of ``qubits``.
+
+    Example:
+        >>> product_states(torch.tensor([[[1.0, 0.0], [0.6, 0.8]]]))
+        tensor([[0.6000, 0.8000, 0.0000, 0.0000]])
+    """
+    states = qubits.new_ones(len(qubits), 1)
+    for qubit in qubits.unbind(dim=1):
+        states = (states[:, :, None] * qubit[:, None, :]).flatten(1)
+    return states
 
 
 def probabilities(block: RealBlock, angles: Tensor) -> Tensor:

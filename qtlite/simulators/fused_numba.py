@@ -12,8 +12,11 @@ low qubits, then column by column for the high ones. torch.get_num_threads() rul
 it pays, chunks and columns, or the states of a batch, are shared among so many threads.
 
 The backward pass undoes each step on the state and on its gradient together and keeps no other
-state. The first call for a dtype compiles for about 7 s (12 s for a batch) and stores the code
-beside this file or in the user's cache folder; later processes load it in 0.4 s.
+state. ``expectations`` takes a batch of product states one after the other, each from its qubits to
+<Z> (and from the gradients of <Z> back to those of its qubits) while it is in the cache.
+
+The first call for a dtype compiles for about 7 s (12 s for a batch, 14 s for ``expectations``) and
+stores the code beside this file or in the user's cache folder; later processes load it in 0.4 s.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import _thread
 import weakref
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -285,12 +289,16 @@ _rotate_1, _rotate_2, _rotate_3 = (_sweep(n, in_vector=False) for n in (1, 2, 3)
 # ------------------------------------------------------------------------ the loops around a sweep
 
 
-def _compile(function: Callable):
+def _compile(function: Callable, **options):
     """Numba's njit, storing the code on disk where a folder can be written."""
     try:
-        return numba.njit(function, nogil=True, cache=True)
+        return numba.njit(function, nogil=True, cache=True, **options)
     except RuntimeError:  # no folder to write to
-        return numba.njit(function, nogil=True)
+        return numba.njit(function, nogil=True, **options)
+
+
+# with sums in any order, or they would not be vectorised
+_compile_sums = partial(_compile, fastmath={"reassoc", "contract"})
 
 
 @_compile
@@ -391,8 +399,8 @@ def _arrays_like_overload(arrays, n):
     def allocate(arrays, n):
         memory = np.empty(n_arrays * (n + padding) + lanes, arrays[0].dtype)
         start = lanes - memory.ctypes.data % VECTOR_BYTES // itemsize
-        first, second = memory[start : start + n], memory[start + n + padding :]
-        return (first,) if n_arrays == 1 else (first, second)
+        second = start + n + padding
+        return (memory[start : start + n], memory[second : second + n])
 
     def allocate_one(arrays, n):
         memory = np.empty(n + lanes, arrays[0].dtype)
@@ -517,6 +525,163 @@ def _walk_batch(
         pass
 
 
+# ------------------------------------------------------ from product states to expectation values
+
+
+@_compile
+def _prepend(qubit, old, new):
+    """new = qubit (x) old: complex numbers, the real parts in one array and the others in one."""
+    m = old[0].size
+    old_real, old_imag = old
+    for bit in range(2):
+        real, imag = qubit[bit, 0], qubit[bit, 1]
+        new_real, new_imag = new[0][bit * m : (bit + 1) * m], new[1][bit * m : (bit + 1) * m]
+        for i in range(m):
+            new_real[i] = real * old_real[i] - imag * old_imag[i]
+            new_imag[i] = real * old_imag[i] + imag * old_real[i]
+
+
+@_compile
+def _multiply_out(qubits, tails, states):
+    """Write the product state, and on the way the product of the last n < N qubits.
+
+    The latter goes to [2**n : 2**(n + 1)] of tails; idle qubits' amplitudes behind the state are 0.
+    """
+    tails[0][1], tails[1][1] = 1, 0
+    m = 1
+    for q in range(len(qubits) - 1, -1, -1):
+        old = (tails[0][m : 2 * m], tails[1][m : 2 * m])
+        if q > 0:
+            _prepend(qubits[q], old, (tails[0][2 * m : 4 * m], tails[1][2 * m : 4 * m]))
+        else:
+            _prepend(qubits[q], old, states)
+        m *= 2
+    for state in states:
+        state[m:] = 0
+
+
+@_compile_sums
+def _read_out(probabilities, values):
+    """<Z> of each qubit; overwrites the probabilities."""
+    m = probabilities.size
+    for q in range(values.size):
+        m >>= 1
+        total = 0.0
+        for i in range(m):
+            zero, one = probabilities[i], probabilities[m + i]
+            total += zero - one
+            probabilities[i] = zero + one
+        values[q] = total
+
+
+@_compile
+def _read_out_adjoint(gradients, weights):
+    """The gradient of each probability, from that of each <Z>."""
+    weights[0] = 0
+    m = 1
+    for q in range(gradients.size - 1, -1, -1):
+        gradient = gradients[q]
+        for i in range(m):
+            weights[m + i] = weights[i] - gradient
+            weights[i] += gradient
+        m <<= 1
+
+
+@_compile_sums
+def _peel(qubits, tails, states, gradients):
+    """The gradient of each qubit's amplitudes from the states' gradients; overwrites these."""
+    real, imag = states
+    m = real.size
+    for q in range(len(qubits)):
+        m >>= 1
+        tail_real, tail_imag = tails[0][m : 2 * m], tails[1][m : 2 * m]
+        real_0, imag_0 = qubits[q, 0, 0], qubits[q, 0, 1]
+        real_1, imag_1 = qubits[q, 1, 0], qubits[q, 1, 1]
+        sum_0 = sum_1 = sum_2 = sum_3 = 0.0
+        for i in range(m):
+            a, b, c, d = real[i], imag[i], real[m + i], imag[m + i]
+            x, y = tail_real[i], tail_imag[i]
+            sum_0 += a * x + b * y
+            sum_1 += b * x - a * y
+            sum_2 += c * x + d * y
+            sum_3 += d * x - c * y
+            real[i] = real_0 * a + imag_0 * b + real_1 * c + imag_1 * d
+            imag[i] = real_0 * b - imag_0 * a + real_1 * d - imag_1 * c
+        gradients[q, 0, 0], gradients[q, 0, 1] = sum_0, sum_1
+        gradients[q, 1, 0], gradients[q, 1, 1] = sum_2, sum_3
+
+
+@_compile
+def _expect(qubits, values, finals, shape, permutations, order, last, kinds, gates, board, helping):
+    """Write <Z>, shape (B, N), and unless ``finals`` is empty the final states, shape (B, 2, size).
+
+    Threads claim image by image.
+    """
+    lanes, n_bits, n_high = shape
+    size, n_amplitudes = lanes << n_bits + n_high, 1 << qubits.shape[1]
+    claimed, done, _ = board
+    pair = (values.ravel(), values.ravel())  # of the dtype
+    tails = _arrays_like(pair, size)
+    here, there = _arrays_like(pair, size), _arrays_like(pair, size)
+    overlaps = np.zeros((len(order), 0))
+    end = here if (len(order) + (last >= 0)) % 2 == 0 else there
+    image = _add_one(claimed, 0)
+    while image < len(qubits):
+        _multiply_out(qubits[image], tails, here)
+        for part in range(2):
+            _walk(
+                (here[part],), (there[part],), 0, shape, permutations, order, last, kinds, gates,
+                overlaps, _new_board(len(order), shape, 0), helping,
+            )  # fmt: skip
+        if len(finals):
+            finals[image, 0], finals[image, 1] = end
+        probabilities = tails[0][:n_amplitudes]
+        for i in range(n_amplitudes):
+            probabilities[i] = end[0][i] ** 2 + end[1][i] ** 2
+        _read_out(probabilities, values[image])
+        _add_one(done, 0)
+        image = _add_one(claimed, 0)
+    while not helping and _look(done, 0) < len(qubits):
+        pass
+
+
+@_compile
+def _expect_adjoint(
+    qubits, finals, gradients, qubit_gradients, overlaps,
+    shape, permutations, order, last, kinds, gates, board, helping,
+):  # fmt: skip
+    """Write each image's gradients of its qubits and its overlaps, shape (B, L * S, N)."""
+    lanes, n_bits, n_high = shape
+    size, n_amplitudes = lanes << n_bits + n_high, 1 << qubits.shape[1]
+    claimed, done, _ = board
+    pair = (gradients.ravel(), gradients.ravel())  # of the dtype
+    tails = _arrays_like(pair, size)
+    here, there = _arrays_like(pair, size), _arrays_like(pair, size)
+    products = _arrays_like(pair, n_amplitudes)
+    end = here if (len(order) + (last >= 0)) % 2 == 0 else there
+    image = _add_one(claimed, 0)
+    while image < len(qubits):
+        weights = tails[0]
+        weights[n_amplitudes:] = 0
+        _read_out_adjoint(gradients[image], weights)
+        for part in range(2):
+            final = finals[image, part]
+            for i in range(size):
+                here[0][i] = final[i]
+                here[1][i] = 2 * weights[i] * final[i]
+            _walk(
+                here, there, 0, shape, permutations, order, last, kinds, gates,
+                overlaps[image], _new_board(len(order), shape, overlaps.shape[2]), helping,
+            )  # fmt: skip
+            products[part][:] = end[1][:n_amplitudes]
+        _multiply_out(qubits[image], tails, here)
+        _peel(qubits[image], tails, products, qubit_gradients[image])
+        _add_one(done, 0)
+        image = _add_one(claimed, 0)
+    while not helping and _look(done, 0) < len(qubits):
+        pass
+
+
 # --------------------------------------------------------------------------------- what torch sees
 
 _busy_until = [0.0]  # seconds: no help is asked for before, since it was called off lately
@@ -568,6 +733,64 @@ def apply_adjoint(
     return torch.from_numpy(overlaps).to(angles.dtype), initial
 
 
+def expectations(
+    block: RealBlock, angles: Tensor, qubits: Tensor, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """<Z> of each qubit after the block's steps, run once for every S rows of ``angles``.
+
+    Args:
+        block: S steps on N qubits.
+        angles: rotation angles, shape (L * S, N), radians, float32 or float64 on the CPU.
+        qubits: real and imaginary parts of the product states' qubits, shape (B, N, 2, 2).
+        keep: whether the final states are wanted.
+
+    Returns:
+        Shape (B, N), and what ``expectations_adjoint`` needs of the final states.
+    """
+    steps = np.arange(len(angles)) % block.n_steps
+    order = np.roll(steps, 1)
+    order[0] = block.n_steps  # nothing to permute before the first rotations
+    angles, qubits = angles.detach(), qubits.detach().contiguous()
+    settings, idle = _settings(block, False, angles, steps, order, steps[-1])
+    size = 2 ** (block.n_qubits + idle)
+    values = qubits.new_empty(qubits.shape[:2])
+    finals = qubits.new_empty(len(qubits) if keep else 0, 2, size)
+    board = _new_board.py_func(0, settings[0], 0)
+    arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *settings, board)
+    _run_with_help(_expect, arguments, 2 * len(qubits) * size * len(steps), len(qubits))
+    return values, finals
+
+
+def expectations_adjoint(
+    block: RealBlock, angles: Tensor, qubits: Tensor, finals: Tensor, gradients: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Walk back from the final states and the loss's gradients with respect to <Z>.
+
+    Args:
+        block: S steps on N qubits.
+        angles: rotation angles, shape (L * S, N), radians, float32 or float64 on the CPU.
+        qubits: as given to ``expectations``, shape (B, N, 2, 2).
+        finals: the final states that ``expectations`` kept.
+        gradients: d loss / d <Z>, shape (B, N).
+
+    Returns:
+        d loss / d angles, shape (L * S, N), and d loss / d qubits, shape (B, N, 2, 2).
+    """
+    steps = np.arange(len(angles))[::-1] % block.n_steps
+    settings, idle = _settings(block, True, -angles.detach().flip(0), steps, steps, -1)
+    size = 2 ** (block.n_qubits + idle)
+    qubits = qubits.detach().contiguous()
+    qubit_gradients = torch.empty_like(qubits)
+    overlaps = np.zeros((len(qubits), len(steps), block.n_qubits + idle))
+    arguments = (
+        qubits.numpy(), finals.numpy(), gradients.detach().contiguous().numpy(),
+        qubit_gradients.numpy(), overlaps, *settings, _new_board.py_func(0, settings[0], 0),
+    )  # fmt: skip
+    _run_with_help(_expect_adjoint, arguments, 2 * len(qubits) * size * len(steps), len(qubits))
+    overlaps = np.where(block.rotated[steps], overlaps.sum(0)[:, idle:], 0)[::-1] / 2
+    return torch.from_numpy(overlaps).to(angles.dtype), qubit_gradients
+
+
 def _run(
     block: RealBlock,
     inverse: bool,
@@ -578,21 +801,11 @@ def _run(
     last: int,
 ) -> tuple[Tensor, np.ndarray]:
     """Walk; return the last of ``states`` at the end, and the overlaps, shape (L * S, N)."""
-    angles = angles.numpy()
-    lanes = VECTOR_BYTES // angles.itemsize
-    lane_bits = lanes.bit_length() - 1
+    settings, idle = _settings(block, inverse, angles, kinds, order, last)
+    angles, shape = angles.numpy(), settings[0]
+    lanes = shape[0]
     n_states, n_qubits = len(states[0]), block.n_qubits
-    # the first sweep needs 8 vectors: smaller circuits get idle qubits in front
-    idle = max(0, lane_bits + 3 - n_qubits)
-    vector_bits = n_qubits + idle - lane_bits
-    chunk_bits = min(vector_bits, CHUNK.bit_length() - 1)
-    shape = (lanes, chunk_bits, vector_bits - chunk_bits)
     size = 2 ** (n_qubits + idle)
-
-    half = np.zeros((len(angles), n_qubits + idle), angles.dtype)
-    np.divide(angles, 2, out=half[:, idle:], where=block.rotated[kinds])
-    permutations, rotated = _tables(block, inverse, lanes, idle)
-    gates = (np.cos(half), np.sin(half), rotated)
 
     # numpy's memory, not torch's: it asks the system for huge pages
     step = n_states * size + PADDING * lanes
@@ -608,25 +821,49 @@ def _run(
     n_groups = min(n_states, GROUPS)
     overlaps = np.zeros((n_groups, len(kinds), n_qubits + idle if len(states) == 2 else 0))
     board = _new_board.py_func(len(kinds), shape, overlaps.shape[2])
-    settings = (shape, permutations, order, last, kinds, gates)
     if n_states == 1:
         walk, arguments = _walk, (here, there, 0, *settings, overlaps[0], board)
     else:
         walk, arguments = _walk_batch, (here, there, *settings, overlaps, board)
-    pays = n_states * size * len(kinds) > PARALLEL_WORK and (n_states > 1 or shape[2] > 0)
-    if pays and monotonic() > _busy_until[0]:
-        n_jobs = n_groups if n_states > 1 else 1 << shape[2]
+    n_jobs = n_groups if n_states > 1 else 1 << shape[2]
+    _run_with_help(walk, arguments, n_states * size * len(kinds), n_jobs)
+    end = here if (len(kinds) + (last >= 0)) % 2 == 0 else there
+    final = torch.from_numpy(end[-1].reshape(n_states, size)[:, : 2**n_qubits]).clone()
+    return final, overlaps.sum(0)[:, idle:]
+
+
+def _settings(
+    block: RealBlock, inverse: bool, angles: Tensor, kinds: np.ndarray, order: np.ndarray, last: int
+) -> tuple[tuple, int]:
+    """What ``_walk`` is told, from shape to gates, and the number of idle qubits.
+
+    The first sweep needs 8 vectors: smaller circuits get idle qubits in front.
+    """
+    angles = angles.numpy()
+    lanes = VECTOR_BYTES // angles.itemsize
+    lane_bits = lanes.bit_length() - 1
+    idle = max(0, lane_bits + 3 - block.n_qubits)
+    vector_bits = block.n_qubits + idle - lane_bits
+    chunk_bits = min(vector_bits, CHUNK.bit_length() - 1)
+    half = np.zeros((len(angles), block.n_qubits + idle), angles.dtype)
+    np.divide(angles, 2, out=half[:, idle:], where=block.rotated[kinds])
+    permutations, rotated = _tables(block, inverse, lanes, idle)
+    gates = (np.cos(half), np.sin(half), rotated)
+    shape = (lanes, chunk_bits, vector_bits - chunk_bits)
+    return (shape, permutations, order, last, kinds, gates), idle
+
+
+def _run_with_help(walk: Callable, arguments: tuple, work: int, n_jobs: int) -> None:
+    """Call ``walk``, whose last argument is its board, here and where it pays in other threads."""
+    if work > PARALLEL_WORK and n_jobs > 1 and monotonic() > _busy_until[0]:
         for _ in range(min(torch.get_num_threads(), n_jobs) - 1):
             try:  # not threading.Thread, whose start() waits for the thread to run
                 _thread.start_new_thread(walk, (*arguments, True))
             except RuntimeError:  # the system gives no more threads: the caller does it alone
                 break
     walk(*arguments, False)
-    if board[0][-1]:
+    if arguments[-1][0][-1]:
         _busy_until[0] = monotonic() + 1
-    end = here if (len(kinds) + (last >= 0)) % 2 == 0 else there
-    final = torch.from_numpy(end[-1].reshape(n_states, size)[:, : 2**n_qubits]).clone()
-    return final, overlaps.sum(0)[:, idle:]
 
 
 def _tables(
