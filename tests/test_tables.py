@@ -8,6 +8,7 @@ from qtlite.experiments.records import read_records
 from qtlite.experiments.tables import (
     MARKS,
     accuracy_percent,
+    choices_table,
     results,
     table,
     write_between_marks,
@@ -112,3 +113,18 @@ def test_controls_stand_under_the_results_by_number_of_parameters():
     assert "| model | MNIST, 457 | MNIST, 1,042 | MNIST, 1,822 | Fashion, 457 |" in text
     assert "| `hashed` | 96.00 (1 seed) | – | – | – | – |" in text
     assert "| `qt` | 97.00 (1 seed) | – | 98.00 (1 seed) | – | – |" in text
+
+
+def test_choices_show_every_rate_tried_and_the_one_taken():
+    held_out = {"model": "hashed", "n_validation": 5000}
+    records = [
+        record(0.97, **held_out),
+        record(0.96, **held_out, learning_rate=0.5),
+        record(0.95, **held_out, learning_rate=0.5, epochs=4),  # shorter: not compared
+        record(0.94, model="hashed"),  # judged on test images
+    ]
+    head, _, row = choices_table(records, n_blocks=16).splitlines()
+    own = recipe_config("qtlite", "mnist", model="hashed").learning_rate
+    assert head == f"| model | {own:g} | 0.5 |"
+    assert row == "| `hashed` | **97.00** | 96.00 |"
+    assert "hashed" not in choices_table(records, n_blocks=121)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,35 @@ def controls_table(records: Iterable[Record]) -> str:
             for dataset, n_blocks in CONTROL_ROWS
         ]
         lines.append(_line([f"`{model}`", *accuracies]))
+    return "\n".join(lines) + "\n"
+
+
+def choices_table(records: Iterable[Record], n_blocks: int) -> str:
+    """Accuracy on held-out images by learning rate, for QT and its controls, as Markdown.
+
+    Full-length runs of seed 0 on MNIST that depart from the recipe in their learning rate alone;
+    the recipe's rate is in bold.
+
+    Args:
+        records: any.
+        n_blocks: L of the QT row.
+    """
+    found: dict[str, dict[float, str]] = {}
+    for record in records:
+        config = TrainConfig.from_dict(record["config"])
+        options = {"model": config.model, "n_blocks": n_blocks, "n_validation": 5000}
+        own = recipe_config("qtlite", "mnist", **options)
+        if config == replace(own, learning_rate=config.learning_rate):
+            accuracy = f"{100 * record['test_accuracy']:.2f}"
+            chosen = config.learning_rate == own.learning_rate
+            row = found.setdefault(config.model, {})
+            row[config.learning_rate] = f"**{accuracy}**" if chosen else accuracy
+    rates = sorted({rate for row in found.values() for rate in row})
+    lines = [_line(["model", *(f"{rate:g}" for rate in rates)])]
+    lines.append(_line(["---", *["--:"] * len(rates)]))
+    for model in ("qt", *CONTROLS):
+        if model in found:
+            lines.append(_line([f"`{model}`", *(found[model].get(rate, "") for rate in rates)]))
     return "\n".join(lines) + "\n"
 
 
