@@ -1,10 +1,12 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +87,32 @@ def test_a_run_whose_result_was_lost_is_not_run_again(tmp_path):
     record = json.loads(path.read_text()) | {"test_accuracy": 0.25}
     path.write_text(json.dumps(record))
     assert _run(config, tmp_path, tmp_path, None, False) == 0.25
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
+def test_processes_end_when_the_sweep_is_killed(tmp_path):
+    code = (
+        "import os, time\n"
+        "from qtlite.experiments.engines import engine\n"
+        "if __name__ == '__main__':\n"
+        "    with engine(1) as executor:\n"
+        "        print(executor.submit(os.getpid).result(), flush=True)\n"
+        "        executor.submit(time.sleep, 600).result()\n"
+    )
+    script = tmp_path / "sweep.py"
+    script.write_text(code)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as sweep:
+        worker = int(sweep.stdout.readline())
+        os.kill(worker, 0)  # is there
+        sweep.kill()
+    wait_for(lambda: not is_running(worker))
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_workers_of_several_threads_are_refused():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -75,6 +77,13 @@ def _start_process(lines: Any, lock: Any) -> None:
     _line = lines.get()
     tqdm.set_lock(lock)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave no run behind when the sweep is killed: the next sweep would write its checkpoint."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 @contextmanager
