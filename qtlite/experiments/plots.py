@@ -20,6 +20,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from qtlite.circuit import gate_columns
 
@@ -778,4 +779,50 @@ def measured_points(
         axes.annotate(text, **place, **offset, color=GREY, fontsize=9)
     axes.set(xlabel=x_label, ylabel=y_label)
     _legend(figure, len(curves) + len(references))
+    return figure
+
+
+def compared_models(
+    panels: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], *, x_label: str
+) -> Figure:
+    """Draw a line for each model: the mean over its seeds and how far they reach.
+
+    Args:
+        panels: title to series' label to model to one value a seed. The first series of the first
+            panel decides the order, smallest mean at the top; every value is positive.
+        x_label: of the logarithmic axis, with units.
+
+    Example:
+        >>> series = {"457": {"qt": [2.2, 2.3], "hashed": [3.5]}, "1,822": {"qt": [1.2]}}
+        >>> figure = compared_models({"MNIST": series}, x_label="test error / %")
+        >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        ['qt', 'hashed']
+    """
+    first = next(iter(next(iter(panels.values())).values()))
+    models = sorted(first, key=lambda model: np.mean(first[model]))
+    figure, all_axes = _figure(7.2, 0.8 + 0.3 * len(models), n_columns=len(panels))
+    for axes, (title, series) in zip(all_axes, panels.items(), strict=True):
+        for place, (label, values) in enumerate(series.items()):
+            found = [model for model in models if model in values]
+            means = np.array([np.mean(values[model]) for model in found])
+            ends = np.array([[min(values[m]), max(values[m])] for m in found])
+            axes.errorbar(
+                means,
+                [models.index(model) for model in found],
+                xerr=np.abs(ends.T - means),
+                fmt="osD"[place % 3],
+                color=CURVES[place % 6],
+                label=label,
+                ms=5,
+                capsize=2,
+                elinewidth=1,
+            )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(title=title, xlabel=x_label, ylim=(len(models) - 0.5, -0.5))
+        axes.set_yticks(range(len(models)), models if axes is all_axes[0] else [""] * len(models))
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

@@ -123,6 +123,26 @@ def format_accuracy(records: list[Record]) -> str:
     return f"{mean:.2f} ± {deviation:.2f} ({n_seeds} seeds)"
 
 
+def accuracy_difference(some: list[Record], others: list[Record]) -> str:
+    """Difference of two mean test accuracies ± its standard error, in percentage points.
+
+    Example:
+        >>> records = [{"seed": seed, "test_accuracy": 0.96 + 0.01 * seed} for seed in range(3)]
+        >>> accuracy_difference(records, records)
+        '+0.00 ± 0.82'
+        >>> accuracy_difference(records, [])
+        '–'
+    """
+    if not (some and others):
+        return "–"
+    mean, deviation, n_seeds = accuracy_percent(some)
+    other_mean, other_deviation, n_others = accuracy_percent(others)
+    if deviation is None or other_deviation is None:
+        return f"{mean - other_mean:+.2f} (1 seed)"
+    error = (deviation**2 / n_seeds + other_deviation**2 / n_others) ** 0.5
+    return f"{mean - other_mean:+.2f} ± {error:.2f}"
+
+
 def table(dataset: str, records: Iterable[Record]) -> str:
     """One of the paper's tables with our columns beside its own, as Markdown.
 
