@@ -24,7 +24,7 @@ def record(accuracy, **changes):
         "dataset": "mnist",
         "model": config.model,
         "recipe": config.recipe,
-        "n_blocks": None if config.model == "classical" else config.n_blocks,
+        "n_blocks": None if config.model in ("classical", "qcml") else config.n_blocks,
         "seed": config.seed,
         "evaluated_on": "validation" if config.n_validation else "test",
         "test_accuracy": accuracy,
@@ -52,6 +52,16 @@ def test_classical_row():
     assert (
         line(text, "classical CNN") == "| classical CNN | 6,690 | 98.45 | 99.00 (1 seed) | – | – |"
     )
+
+
+def test_models_without_a_number_in_the_paper_have_rows_too():
+    records = [record(0.98, model="classical", relu=False), record(0.97, model="qcml")]
+    text = table("mnist", records)
+    assert line(text, "classical CNN, no") == (
+        "| classical CNN, no ReLU | 6,690 |  | 98.00 (1 seed) |  |  |"
+    )
+    assert line(text, "QCML") == "| QCML | 5,002 |  | 97.00 (1 seed) |  |  |"
+    assert line(text, "classical CNN |") == "| classical CNN | 6,690 | 98.45 | – | – | – |"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,11 @@ def _qcml(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
         yield recipe_config("qtlite", dataset, model="qcml", seed=seed)
 
 
+def _no_relu(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    for dataset in PAPER_TABLES.values():
+        yield recipe_config("qtlite", dataset, model="classical", seed=seed, relu=False)
+
+
 def _controls(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
     for dataset, n_blocks in CONTROL_ROWS:
         for model in ("qt", *CONTROLS):
@@ -157,6 +162,7 @@ def _generalization(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
 SWEEPS: dict[str, Callable[[int, Sequence[str]], Iterator[TrainConfig]]] = {
     **{name: _paper_table(dataset) for name, dataset in PAPER_TABLES.items()},
     "qcml": _qcml,
+    "no-relu": _no_relu,
     "controls": _controls,
     "choices": _choices,
     "ablation": _ablation,
