@@ -194,8 +194,8 @@ def recipe_config(recipe: str, dataset: str = "digits", **changes: Any) -> Train
     return replace(TrainConfig(), **{**values, **changes})
 
 
-# Peak learning rates at L = 16, from runs at full length on 5,000 held-out images of MNIST (`qtlite
-# sweep choices`); FashionMNIST takes the same.
+# Peak learning rates from runs at full length on 5,000 held-out images of MNIST (`qtlite sweep
+# choices`), at L = 16 with the full matrix and at L = 121 with Adam. FashionMNIST takes the same.
 LEARNING_RATES = {
     "full_matrix_adam": {
         "qt": 0.005,
@@ -211,15 +211,15 @@ LEARNING_RATES = {
     },
     "adam": {
         "qt": 0.015,
-        "frozen_circuit": 0.015,
-        "frozen_noise": 0.015,
-        "bits_only": 0.015,
+        "frozen_circuit": 0.03,
+        "frozen_noise": 0.03,
+        "bits_only": 0.03,
         "no_entanglement": 0.015,
-        "trainable_vector": 0.015,
-        "random_subspace": 0.015,
-        "hashed": 0.015,
-        "hypernetwork": 0.015,
-        "small_cnn": 0.015,
+        "trainable_vector": 0.08,
+        "random_subspace": 0.2,
+        "hashed": 0.2,
+        "hypernetwork": 0.08,
+        "small_cnn": 0.2,
     },
 }
 
