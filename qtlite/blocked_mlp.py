@@ -83,47 +83,48 @@ class _BlockedMLP(torch.autograd.Function):
     def forward(
         ctx, bits: Tensor, column: Tensor, has_tanh: tuple[bool, ...], *tensors: Tensor
     ) -> Tensor:
-        blocks = _Blocks(bits, column, has_tanh, tensors)
+        layers = _with_biases(tensors, has_tanh)
+        blocks = _Blocks(bits, column, layers, has_tanh)
         outputs = torch.empty_like(column)
         pieces = outputs.split(blocks.length)
-        ctx.kept = blocks.room_to_keep()
+        memory = blocks.room_to_keep()
 
         def work(share: range) -> _Tables | None:
             tables = None
             for place in share:
-                tables = blocks.forward(place, tables, ctx.kept)
+                tables = blocks.forward(place, tables, memory)
                 pieces[place].copy_(tables.memory[-1])
             return tables
 
         tables = blocks.share_out(work)
         ctx.has_tanh = has_tanh
         ctx.tables = tables[0] if len(pieces) == 1 else None  # then nothing is computed again
-        ctx.save_for_backward(bits, column, *tensors)
+        ctx.save_for_backward(bits, column, memory, *layers)
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx, output_gradients: Tensor):
-        bits, column, *tensors = ctx.saved_tensors
-        blocks = _Blocks(bits, column, ctx.has_tanh, tensors)
+        bits, column, memory, *layers = ctx.saved_tensors
+        blocks = _Blocks(bits, column, layers, ctx.has_tanh)
         pieces = output_gradients.split(blocks.length)
         column_gradients = torch.empty_like(column) if ctx.needs_input_grad[1] else None
         column_pieces = () if column_gradients is None else column_gradients.split(blocks.length)
 
         def work(share: range) -> list[Tensor]:
-            gradients = [torch.zeros_like(layer) for layer in blocks.layers]
+            gradients = [torch.zeros_like(layer) for layer in layers]
             tables, slopes = ctx.tables, None
             for place in share:
-                tables = ctx.tables or blocks.forward(place, tables, ctx.kept, again=True)
+                tables = ctx.tables or blocks.forward(place, tables, memory, again=True)
                 slopes = blocks.backward(pieces[place], tables, slopes, gradients)
                 if column_pieces:
-                    torch.mv(slopes.lines[1].T, blocks.layers[0][:, -2], out=column_pieces[place])
+                    torch.mv(slopes.lines[1].T, layers[0][:, -2], out=column_pieces[place])
             return gradients
 
         shares = zip(*blocks.share_out(work), strict=True)
         total = [sum(rest, first) for first, *rest in shares]
-        cut = [g[: len(bias)] for g, bias in zip(total, tensors[1::2], strict=True)]
-        return None, column_gradients, None, *(part for g in cut for part in (g[:, :-1], g[:, -1]))
+        total[:-1] = [g[:-1] for g in total[:-1]]  # less the line that passes the ones on
+        return None, column_gradients, None, *(p for g in total for p in (g[:, :-1], g[:, -1]))
 
 
 class _Tables:
@@ -135,9 +136,10 @@ class _Tables:
 
     def __init__(self, n_rows: int, widths: list[int], like: Tensor):
         self.n_rows, self.transposed = n_rows, like.stride(0) == 1
-        self.memory: list[Tensor] = [like.new_ones(width * n_rows) for width in widths]
+        self.memory = [like.new_empty(width * n_rows) for width in widths]
         self.lines = [self._lines(memory) for memory in self.memory]
         self.bits, self.column = self.lines[0][:-2].T, self.lines[0][-2]
+        self.lines[0][-1] = 1
 
     def replace(self, place: int, memory: Tensor) -> None:
         """Use ``memory`` for the table at ``place``."""
@@ -151,28 +153,27 @@ class _Blocks:
     """The blocks of rows, what is done to one of them, and their sharing among threads."""
 
     def __init__(
-        self, bits: Tensor, column: Tensor, has_tanh: tuple[bool, ...], tensors: Sequence[Tensor]
+        self, bits: Tensor, column: Tensor, layers: Sequence[Tensor], has_tanh: tuple[bool, ...]
     ):
-        self.layers, self.has_tanh = _with_biases(tensors, has_tanh), has_tanh
-        self.widths = [self.layers[0].shape[1], *map(len, self.layers)]
+        self.layers, self.has_tanh = layers, has_tanh
+        self.widths = [layers[0].shape[1], *map(len, layers)]
         numbers = len(bits) * sum(self.widths)
         one_block = numbers <= FEW_NUMBERS or bits.device.type != "cpu"
         self.length = len(bits) if one_block else max(1, BLOCK_NUMBERS // sum(self.widths))
         self.inputs = list(zip(bits.split(self.length), column.split(self.length), strict=True))
 
-    def room_to_keep(self) -> list[Tensor] | None:
-        """Memory for each block's last hidden outputs: little, but the product they cost is big."""
+    def room_to_keep(self) -> Tensor | None:
+        """Memory for all last hidden outputs: little, but they cost a big product."""
         n_blocks, n_hidden = len(self.inputs), len(self.layers) - 1
         if n_blocks == 1 or n_hidden == 0:
             return None
-        width, like = self.widths[-2], self.layers[0]
-        n_numbers = width * sum(len(column) for _, column in self.inputs)
+        like, n_rows = self.layers[0], sum(len(column) for _, column in self.inputs)
         # numpy's memory, not torch's: it asks the system for huge pages
-        memory = torch.from_numpy(np.empty(n_numbers * like.itemsize, np.uint8)).view(like.dtype)
-        return memory.split(self.length * width)
+        memory = np.empty(n_rows * self.widths[-2] * like.itemsize, np.uint8)
+        return torch.from_numpy(memory).view(like.dtype)
 
     def forward(
-        self, place: int, tables: _Tables | None, kept: list[Tensor] | None, again: bool = False
+        self, place: int, tables: _Tables | None, kept: Tensor | None, again: bool = False
     ) -> _Tables:
         """Fill the tables for one block, or new ones if it is shorter; returns them.
 
@@ -181,8 +182,10 @@ class _Blocks:
         bits, column = self.inputs[place]
         if tables is None or tables.n_rows != len(column):
             tables = _Tables(len(column), self.widths, bits)
-        if kept:
-            tables.replace(-2, kept[place])
+        if kept is not None:
+            size = self.widths[-2] * len(column)
+            start = self.widths[-2] * self.length * place
+            tables.replace(-2, kept[start : start + size])
         tables.bits.copy_(bits)
         tables.column.copy_(column)
         for i, layer in enumerate(self.layers):
