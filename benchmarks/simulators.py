@@ -32,6 +32,7 @@ from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
+from qtlite.experiments.memory import keep_freed_memory
 from qtlite.experiments.records import package_versions, processor_name, write_json
 from qtlite.experiments.training import build_model
 from qtlite.simulators import fused_numba
@@ -192,6 +193,7 @@ def _memory_here(n_qubits: int, n_blocks: int) -> int:
 
 def training_steps() -> Iterator[dict[str, Any]]:
     """Whole optimiser steps on random images: the plain CNN and Quantum-Train of the same CNN."""
+    keep_freed_memory()
     for dataset, shape, batch, depths, all_threads in (
         ("mnist", (1, 28, 28), 128, (16, 121), (1, 2)),
         ("cifar10", (3, 32, 32), 1000, (19, 323), (2,)),

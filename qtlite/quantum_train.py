@@ -13,6 +13,8 @@ from qtlite.generated import GeneratedNetwork
 from qtlite.mapping import MappingNet, basis_bits, probability_feature, qubits_needed
 from qtlite.qnn import QNN
 
+WIDE = 64  # a hidden layer of so many features: blocked_mlp is faster with a line a row
+
 
 class QuantumTrain(GeneratedNetwork):
     """A target network whose M weights a circuit of N = ceil(log2 M) qubits generates (Fig. 1).
@@ -95,23 +97,23 @@ class QuantumTrain(GeneratedNetwork):
         self.feature, self.center_feature = feature, center_feature
         self.center_output = center_output
         self.bit_values, self.activation = bit_values, activation
-        # transposed, as blocked_mlp wants its inputs: one line a bit, shape (N, M)
-        bits = basis_bits(self.n_qubits, self.n_weights, bit_values).T.contiguous()
+        bits = basis_bits(self.n_qubits, self.n_weights, bit_values)
+        if max(hidden, default=0) < WIDE:
+            bits = bits.T.contiguous().T
         self.register_buffer("_bits", bits, persistent=False)
         if normalisation != "none" and self.n_weights > 1:
             with torch.no_grad():
-                self.mapping.standardise_output(self._mapping_inputs())
+                inputs = torch.cat([bits, self._column()[:, None]], dim=1)
+                self.mapping.standardise_output(inputs)
         like = target.get_parameter(next(iter(self._shapes)))
         self.to(device=like.device, dtype=like.dtype)
 
-    def _mapping_inputs(self) -> Tensor:
-        """``mapping_inputs`` with the bits, which never change, kept; shape (M, N + 1)."""
+    def _column(self) -> Tensor:
+        """The last column of ``mapping_inputs``, shape (M,); the bits before it never change."""
         column = probability_feature(self.qnn(), self.feature)[: self.n_weights]
-        if self.center_feature:
-            column = column - column.mean()
-        return torch.cat([self._bits, column.unsqueeze(0)]).T
+        return column - column.mean() if self.center_feature else column
 
     def generate(self) -> Tensor:
         """Circuit, then mapping net: the M numbers before normalisation, shape (M,)."""
-        flat = blocked_mlp(self.mapping.layers, self._mapping_inputs())
+        flat = blocked_mlp(self.mapping.layers, self._bits, self._column())
         return flat - flat.mean() if self.center_output else flat

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -5,60 +7,136 @@ from torch import nn
 
 from qtlite import blocked_mlp as module
 from qtlite.blocked_mlp import blocked_mlp
-from qtlite.fast_tanh import tanh_
-from qtlite.mapping import MappingNet
+from qtlite.fast_tanh import tanh_, times_slope_
+from qtlite.mapping import MappingNet, basis_bits
 
 
-def results(function, net, inputs, weights):
-    """Outputs, and gradients of their weighted sum with respect to inputs and parameters."""
-    inputs = inputs.detach().requires_grad_()
-    outputs = function(inputs)
-    gradients = torch.autograd.grad((weights * outputs).sum(), [inputs, *net.parameters()])
+def plain(net, bits, column):
+    return net(torch.cat([bits, column[:, None]], dim=1))
+
+
+def blocked(net, bits, column):
+    return blocked_mlp(net.layers, bits, column)
+
+
+def results(function, net, bits, column, weights):
+    """Outputs, and gradients of their weighted sum with respect to column and parameters."""
+    column = column.detach().requires_grad_()
+    outputs = function(net, bits, column)
+    gradients = torch.autograd.grad((weights * outputs).sum(), [column, *net.parameters()])
     return [outputs.detach(), *gradients]
+
+
+def assert_same(ours, theirs, tolerance):
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(module, "FEW_NUMBERS", 0)
+    monkeypatch.setattr(module, "BLOCK_NUMBERS", 9000)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("activation", ["none", "first", "all"])
-@pytest.mark.parametrize(("n_rows", "block_numbers"), [(1, 2**19), (1000, 2**19), (1001, 9000)])
-def test_values_and_gradients_are_those_of_the_plain_net(
-    monkeypatch, n_rows, block_numbers, activation, dtype, tolerance
+@pytest.mark.parametrize("hidden", [(4, 20, 4), (70,), ()])
+@pytest.mark.parametrize("n_rows", [1, 1000])
+@pytest.mark.parametrize("transposed", [True, False])
+def test_values_and_gradients_are_those_of_the_plain_net_in_float64(
+    n_rows, hidden, activation, dtype, tolerance, transposed, request
 ):
-    monkeypatch.setattr(module, "BLOCK_NUMBERS", block_numbers)
+    if n_rows > 1:
+        request.getfixturevalue("small_blocks")
     torch.manual_seed(0)
-    net = MappingNet(14, (4, 20, 4), activation=activation).to(dtype)
-    inputs, weights = torch.randn(n_rows, 14, dtype=dtype), torch.randn(n_rows, dtype=dtype)
-    plain = results(net, net, inputs, weights)
-    blocked = results(lambda x: blocked_mlp(net.layers, x), net, inputs, weights)
-    for ours, theirs in zip(blocked, plain, strict=True):
-        scale = theirs.abs().max()
-        assert (ours - theirs).abs().max() <= tolerance * scale
+    net = MappingNet(14, hidden, activation=activation).to(dtype)
+    bits = torch.randn(n_rows, 13, dtype=dtype)
+    column, weights = torch.randn(2, n_rows, dtype=dtype)
+    if transposed:
+        bits = bits.T.contiguous().T
+    ours = results(blocked, net, bits, column, weights)
+    exact = results(plain, net.double(), bits.double(), column.double(), weights.double())
+    assert_same(ours, exact, tolerance)
 
 
-def test_transposed_inputs_give_the_same():
-    net, inputs = MappingNet(5, (3,)), torch.randn(5, 40)
-    torch.testing.assert_close(
-        blocked_mlp(net.layers, inputs.T), blocked_mlp(net.layers, inputs.T.contiguous())
-    )
+def test_cifars_mapping_net_gives_the_gradients_of_the_plain_net_in_float64():
+    torch.manual_seed(0)
+    n_weights = 285_226
+    net = MappingNet(20, (40, 200, 40), activation="all")
+    bits, column = basis_bits(19, n_weights, (-1.0, 1.0)), torch.rand(n_weights)
+    weights = torch.randn(n_weights)
+    ours = results(blocked, net, bits, column, weights)
+    exact = results(plain, net.double(), bits.double(), column.double(), weights.double())
+    assert_same(ours, exact, 1e-5)
+
+
+def test_a_tanh_at_the_end(small_blocks):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh()).double()
+    bits, column = torch.randn(2000, 2).double(), torch.randn(2000, dtype=torch.float64)
+    inputs = torch.cat([bits, column[:, None]], dim=1)
+    parameters = list(net.parameters())
+    ours = torch.autograd.grad(blocked_mlp(net, bits, column).sum(), parameters)
+    assert_same(ours, torch.autograd.grad(net(inputs).sum(), parameters), 1e-12)
 
 
 def test_gradients_against_finite_differences(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK_NUMBERS", 60)
+    monkeypatch.setattr(module, "FEW_NUMBERS", 0)
+    monkeypatch.setattr(module, "BLOCK_NUMBERS", 40)
     net = MappingNet(3, (4, 2), activation="all").double()
-    inputs = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: blocked_mlp(net.layers, x), inputs)
+    bits = torch.randn(7, 2, dtype=torch.float64)
+    column = torch.randn(7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: blocked_mlp(net.layers, bits, x), column)
 
 
-def test_two_calls_before_one_backward_do_not_share_tables():
-    net, first, second = MappingNet(3, (4,)), torch.randn(6, 3), torch.randn(6, 3)
-    parameters = list(net.parameters())
-    together = blocked_mlp(net.layers, first).sum() + 2 * blocked_mlp(net.layers, second).sum()
-    apart = net(first).sum() + 2 * net(second).sum()
-    for ours, theirs in zip(
-        torch.autograd.grad(together, parameters),
-        torch.autograd.grad(apart, parameters),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
+def test_two_threads_give_the_same_each_time_and_what_one_gives(small_blocks, request):
+    net, bits, column, weights = MappingNet(5, (8, 8)), torch.randn(3000, 4), *torch.randn(2, 3000)
+    alone = results(blocked, net, bits, column, weights)
+    request.getfixturevalue("two_threads")
+    first, second = (results(blocked, net, bits, column, weights) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+    assert_same(first, alone, 1e-5)
+    with torch.inference_mode():
+        assert torch.equal(blocked(net, bits, column), first[0])
+
+
+def test_numbers_of_threads_are_left_as_they_were(small_blocks, two_threads):
+    net = MappingNet(3, (4,))
+    blocked(net, torch.randn(5000, 2), torch.randn(5000)).sum().backward()
+    assert torch.get_num_threads() == 2
+    with pytest.raises(RuntimeError):
+        blocked(net, torch.randn(5000, 2).double(), torch.randn(5000))
+    assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 2
+
+
+def test_one_thread_starts_no_other(small_blocks, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", None)
+    blocked(MappingNet(3, (4,)), torch.randn(5000, 2), torch.randn(5000)).sum().backward()
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n_rows", [6, 2000])
+def test_two_calls_before_one_backward_do_not_share_tables(n_rows, small_blocks):
+    net, bits = MappingNet(3, (4,)), torch.randn(n_rows, 2)
+    first, second, parameters = torch.randn(n_rows), torch.randn(n_rows), list(net.parameters())
+    gradients = []
+    for function in (blocked, plain):
+        sums = function(net, bits, first).sum() + 2 * function(net, bits, second).sum()
+        gradients.append(torch.autograd.grad(sums, parameters, retain_graph=True))
+        again = torch.autograd.grad(sums, parameters)
+        assert all(map(torch.equal, again, gradients[-1]))
+    assert_same(*gradients, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +151,7 @@ def test_other_layers_are_refused(net):
     with pytest.raises(
         ValueError, match="net must be Linear layers, each with at most a Tanh, got"
     ):
-        blocked_mlp(net, torch.zeros(1, 2))
+        blocked_mlp(net, torch.zeros(1, 1), torch.zeros(1))
 
 
 def test_fast_tanh_is_tanh():
@@ -95,8 +173,35 @@ def test_strided_and_double_go_another_way_to_the_same():
     assert torch.equal(tanh_(values.double()), values.double().tanh())
 
 
-def test_more_outputs_and_no_inputs_are_refused():
+@pytest.mark.parametrize("way", ["fast", "strided", "double"])
+def test_slope_is_pytorchs(way):
+    gradients, values = torch.randn(2, 40, 6)
+    if way == "strided":
+        gradients, values = gradients[:, :3], values[:, :3]
+    if way == "double":
+        gradients, values = gradients.double(), values.double()
+    values = values.clone().requires_grad_() if way != "strided" else values.requires_grad_()
+    (expected,) = torch.autograd.grad(values.tanh(), values, gradients)
+    given = gradients.clone() if way != "strided" else gradients
+    found = times_slope_(given, values.detach().tanh())
+    assert found is given
+    torch.testing.assert_close(found, expected)
+
+
+def test_slopes_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"gradients must have the shape of outputs, \(3,\), got"):
+        times_slope_(torch.zeros(2), torch.zeros(3))
+
+
+def test_more_outputs_and_unfit_inputs_are_refused():
     with pytest.raises(ValueError, match="net must end in a Linear layer with one output"):
-        blocked_mlp(nn.Sequential(nn.Linear(2, 2)), torch.zeros(1, 2))
-    with pytest.raises(ValueError, match=r"inputs must have shape .*, got \(0, 2\)"):
-        blocked_mlp(nn.Sequential(nn.Linear(2, 1)), torch.zeros(0, 2))
+        blocked_mlp(nn.Sequential(nn.Linear(2, 2)), torch.zeros(1, 1), torch.zeros(1))
+    net = nn.Sequential(nn.Linear(3, 1))
+    with pytest.raises(ValueError, match=r"bits must have shape \(M, 2\).*, got \(0, 2\)"):
+        blocked_mlp(net, torch.zeros(0, 2), torch.zeros(0))
+    with pytest.raises(ValueError, match=r"bits must have shape \(M, 2\).*, got \(1, 3\)"):
+        blocked_mlp(net, torch.zeros(1, 3), torch.zeros(1))
+    with pytest.raises(ValueError, match=r"column must have shape \(4,\), got \(3,\)"):
+        blocked_mlp(net, torch.zeros(4, 2), torch.zeros(3))
+    with pytest.raises(ValueError, match="bits must not require a gradient"):
+        blocked_mlp(net, torch.zeros(4, 2, requires_grad=True), torch.zeros(4))

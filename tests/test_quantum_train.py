@@ -88,7 +88,7 @@ def test_centred_feature_and_output():
     model = toy(normalisation="none", center_feature=True, center_output=True)
     flat = torch.cat([w.flatten() for w in model.weights().values()])
     assert flat.mean().item() == pytest.approx(0, abs=1e-12)
-    assert model._mapping_inputs()[:, -1].mean().item() == pytest.approx(0, abs=1e-12)
+    assert model._column().mean().item() == pytest.approx(0, abs=1e-12)
 
 
 def test_to_classical_gives_identical_logits():

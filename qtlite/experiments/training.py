@@ -18,6 +18,7 @@ from qtlite.experiments.config import BITS, TrainConfig
 from qtlite.experiments.controls import build_control
 from qtlite.experiments.data import Dataset, to_float
 from qtlite.experiments.full_matrix_adam import FullMatrixAdam
+from qtlite.experiments.memory import keep_freed_memory
 from qtlite.experiments.qcml import QCML
 from qtlite.experiments.records import environment, record_id
 from qtlite.experiments.targets import paper_cnn
@@ -110,6 +111,7 @@ def train(
         raise ValueError(f"dataset must be {config.dataset!r} as in config, got {dataset.name!r}")
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device must be 'cpu' where PyTorch finds no CUDA device, got {device!r}")
+    keep_freed_memory()
     setting = environment(device)  # before training: the files may change meanwhile
     if config.n_validation:
         dataset = dataset.split_validation(config.n_validation)

@@ -170,4 +170,4 @@ def probabilities(block: RealBlock, angles: Tensor) -> Tensor:
     """
     states = angles.new_zeros(1, 2**block.n_qubits)
     states[0, 0] = 1
-    return apply_block(block, angles, states)[0].square()
+    return apply_block(block, angles, states).square().flatten()

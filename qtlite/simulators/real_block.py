@@ -9,6 +9,7 @@ one layer and one gather whatever the number of its gates.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import atan2
 
 import numpy as np
@@ -48,8 +49,16 @@ class RealBlock:
         """S, rotation layers in one block."""
         return len(self.rotated)
 
+    @cached_property
+    def _takes_angles_as_they_are(self) -> bool:
+        """Whether angle k turns qubit k in the one step, as in the paper's block."""
+        copies = self.n_steps == 1 and np.array_equal(self.coefficients[0], np.eye(self.n_qubits))
+        return copies and not self.offsets.any()
+
     def step_angles(self, angles: Tensor) -> Tensor:
         """Turn the block's angles, shape (L, K), into rotation angles, shape (L * S, N)."""
+        if self._takes_angles_as_they_are:
+            return angles
         coefficients = torch.as_tensor(self.coefficients, dtype=angles.dtype, device=angles.device)
         offsets = torch.as_tensor(self.offsets, dtype=angles.dtype, device=angles.device)
         if ((self.coefficients != 0).sum(-1) == 1).all():
