@@ -214,7 +214,7 @@ LEARNING_RATES = {
         "frozen_circuit": 0.03,
         "frozen_noise": 0.03,
         "bits_only": 0.03,
-        "no_entanglement": 0.015,
+        "no_entanglement": 0.0825,
         "trainable_vector": 0.08,
         "random_subspace": 0.2,
         "hashed": 0.2,
