@@ -217,9 +217,9 @@ LEARNING_RATES = {
         "no_entanglement": 0.0825,
         "trainable_vector": 0.08,
         "random_subspace": 0.2,
-        "hashed": 0.2,
+        "hashed": 0.5,
         "hypernetwork": 0.08,
-        "small_cnn": 0.2,
+        "small_cnn": 0.5,
     },
 }
 
