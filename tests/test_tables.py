@@ -8,6 +8,7 @@ from qtlite.experiments.records import read_records
 from qtlite.experiments.tables import (
     MARKS,
     accuracy_percent,
+    against_controls,
     choices_table,
     results,
     table,
@@ -138,3 +139,19 @@ def test_choices_show_every_rate_tried_and_the_one_taken():
     assert head == f"| model | {own:g} | 0.5 |"
     assert row == "| `hashed` | **97.00** | 96.00 |"
     assert "hashed" not in choices_table(records, n_blocks=121)
+
+
+def test_controls_are_above_level_or_below_by_two_standard_errors():
+    def rows(model, *accuracies):
+        return [record(a, model=model, seed=seed) for seed, a in enumerate(accuracies)]
+
+    records = rows("qt", 0.970, 0.972)  # 97.1 +- 0.1
+    records += rows("hashed", 0.974, 0.976) + rows("hypernetwork", 0.980, 0.982)
+    records += rows("bits_only", 0.971, 0.973) + rows("small_cnn", 0.900, 0.904)
+    records += rows("frozen_noise", 0.99)  # one seed: nothing can be said
+    assert against_controls(records, "mnist", 16) == (
+        ["hypernetwork", "hashed"],
+        ["bits_only"],
+        ["small_cnn"],
+    )
+    assert against_controls(records, "mnist", 121) == ([], [], [])

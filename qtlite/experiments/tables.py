@@ -123,24 +123,67 @@ def format_accuracy(records: list[Record]) -> str:
     return f"{mean:.2f} ± {deviation:.2f} ({n_seeds} seeds)"
 
 
-def accuracy_difference(some: list[Record], others: list[Record]) -> str:
+def mean_difference(some: list[Record], others: list[Record]) -> tuple[float, float | None]:
+    """Difference of two mean test accuracies and its standard error, in percentage points.
+
+    The error is None where one of them has a single seed.
+
+    Raises:
+        ValueError: if one of them has no records.
+    """
+    mean, deviation, n_seeds = accuracy_percent(some)
+    other_mean, other_deviation, n_others = accuracy_percent(others)
+    if deviation is None or other_deviation is None:
+        return mean - other_mean, None
+    return mean - other_mean, (deviation**2 / n_seeds + other_deviation**2 / n_others) ** 0.5
+
+
+def format_difference(some: list[Record], others: list[Record]) -> str:
     """Difference of two mean test accuracies ± its standard error, in percentage points.
 
     Example:
         >>> records = [{"seed": seed, "test_accuracy": 0.96 + 0.01 * seed} for seed in range(3)]
-        >>> accuracy_difference(records, records)
+        >>> format_difference(records, records)
         '+0.00 ± 0.82'
-        >>> accuracy_difference(records, [])
+        >>> format_difference(records, [])
         '–'
     """
     if not (some and others):
         return "–"
-    mean, deviation, n_seeds = accuracy_percent(some)
-    other_mean, other_deviation, n_others = accuracy_percent(others)
-    if deviation is None or other_deviation is None:
-        return f"{mean - other_mean:+.2f} (1 seed)"
-    error = (deviation**2 / n_seeds + other_deviation**2 / n_others) ** 0.5
-    return f"{mean - other_mean:+.2f} ± {error:.2f}"
+    difference, error = mean_difference(some, others)
+    return f"{difference:+.2f} (1 seed)" if error is None else f"{difference:+.2f} ± {error:.2f}"
+
+
+def against_controls(
+    records: Iterable[Record], dataset: str, n_blocks: int
+) -> tuple[list[str], list[str], list[str]]:
+    """Controls above QT-L, level with it, and below it, each the best first.
+
+    Level means within two standard errors; controls with fewer than two seeds are in no list.
+
+    Args:
+        records: any.
+        dataset: such as "mnist".
+        n_blocks: L of the QT row.
+    """
+    own = {"dataset": dataset, "n_blocks": n_blocks, "recipe": "qtlite"}
+    records = select(records, **own)
+    qt = [record for record in records if record["model"] == "qt"]
+    differences = {}
+    for name in CONTROLS:
+        found = [record for record in records if record["model"] == name]
+        if qt and found and (pair := mean_difference(found, qt))[1] is not None:
+            differences[name] = pair
+    ranked = sorted(differences, key=lambda name: -differences[name][0])
+    sides = [
+        0 if difference > 2 * error else 2 if difference < -2 * error else 1
+        for difference, error in (differences[name] for name in ranked)
+    ]
+    above, level, below = (
+        [name for name, side in zip(ranked, sides, strict=True) if side == wanted]
+        for wanted in range(3)
+    )
+    return above, level, below
 
 
 def table(dataset: str, records: Iterable[Record]) -> str:
