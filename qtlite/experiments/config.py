@@ -219,7 +219,7 @@ LEARNING_RATES = {
         "random_subspace": 0.2,
         "hashed": 0.5,
         "hypernetwork": 0.08,
-        "small_cnn": 1.25,
+        "small_cnn": 3.0,
     },
 }
 
