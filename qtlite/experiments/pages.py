@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,9 @@ from importlib import metadata
 import torch
 
 SHOWN = ("qtlite", "torch", "tensorcircuit-ng", "numpy", "matplotlib")
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+_UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) ")
 
 _start = time.perf_counter()
 
@@ -36,13 +40,15 @@ def say(markdown: str) -> None:
 def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Show a table; columns that hold numbers alone are aligned right.
 
+    A line does not break between a number and its error or its "seeds".
+
     Example:
         >>> show_table(["recipe", "loss / nat"], [["literal", "2.303"]])
         | recipe | loss / nat |
         | :-- | --: |
         | literal | 2.303 |
     """
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[_UNBROKEN.sub(NO_BREAK, str(cell)) for cell in row] for row in rows]
     alignment = [
         "--:" if all(map(_is_number, cells)) else ":--" for cells in zip(*rows, strict=True)
     ]
