@@ -766,7 +766,7 @@ def measured_points(
         style = {"color": CURVES[place % 6], "ls": DASHES[place % 6], "marker": "osD^vP"[place % 6]}
         axes.errorbar(x, y, error, label=label, ms=4, lw=1.4, capsize=2, elinewidth=1, **style)
     for place, (label, (x, y)) in enumerate(references.items()):
-        dash = ((0, (1, 2)), (0, (6, 2)), "-.")[place % 3]
+        dash = ((0, (1, 2)), (0, (6, 2)), "-.", (0, (3, 1, 1, 1, 1, 1)))[place % 4]
         axes.plot(x, y, label=label, color=GREY, lw=1.2, ls=dash, zorder=1)
     if x_base is not None:
         axes.set_xscale("log", base=x_base)
