@@ -75,6 +75,21 @@ def _growth(results: Row) -> str:
     return _table(header, lines)
 
 
+def _mapping_nets(results: Row) -> str:
+    rows = [
+        [
+            row["dataset"],
+            f"{row['n_weights']:,}",
+            str(row["threads"]),
+            _time(row["plain"]["median_s"]),
+            _time(row["ours"]["median_s"]),
+            f"{row['plain']['median_s'] / row['ours']['median_s']:.2f}×",
+        ]
+        for row in results["mapping_nets"]
+    ]
+    return _table(["images", "weights", "threads", "nn.Sequential", "qtlite", "faster"], rows)
+
+
 def _steps(results: Row) -> str:
     rows = [
         [
@@ -129,6 +144,12 @@ registers) and its bytes over the measured speed of a copy of the same size.
 Value and gradient, 8 blocks.
 
 {_growth(results)}
+
+## Mapping nets
+
+Value and gradient of a mapping net's parameters and of its probability column.
+
+{_mapping_nets(results)}
 
 ## Training steps
 

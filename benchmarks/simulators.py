@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
+from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
 from qtlite.experiments.memory import keep_freed_memory
@@ -188,7 +189,29 @@ def _memory_here(n_qubits: int, n_blocks: int) -> int:
     return read("VmHWM") - before
 
 
-# ----------------------------------------------------------------------------------- training steps
+# --------------------------------------------------------------------- mapping nets, training steps
+
+
+def mapping_nets() -> Iterator[dict[str, Any]]:
+    """Value and gradient of the mapping nets' weights and probability column: plain, and ours."""
+    keep_freed_memory()
+    for dataset in ("mnist", "cifar10"):
+        model = build_model(recipe_config("qtlite", dataset, n_blocks=1))
+        net, bits, n_weights = model.mapping.layers, model._bits, model.n_weights
+        by_row = bits.contiguous()
+        column, sensitivity = torch.randn(n_weights, requires_grad=True), torch.randn(n_weights)
+
+        def plain(net=net, bits=by_row, column=column, sensitivity=sensitivity):
+            outputs = net(torch.cat([bits, column[:, None]], dim=1)).squeeze(1)
+            (outputs @ sensitivity).backward()
+
+        def ours(net=net, bits=bits, column=column, sensitivity=sensitivity):
+            (blocked_mlp(net, bits, column) @ sensitivity).backward()
+
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            row = {"dataset": dataset, "n_weights": n_weights, "threads": threads}
+            yield row | {"plain": measure(plain), "ours": measure(ours)}
 
 
 def training_steps() -> Iterator[dict[str, Any]]:
@@ -199,6 +222,7 @@ def training_steps() -> Iterator[dict[str, Any]]:
         ("cifar10", (3, 32, 32), 1000, (19, 323), (2,)),
     ):
         images = torch.rand(batch, *shape) * 2 - 1
+        images = images.to(memory_format=torch.channels_last)  # as in training
         labels = torch.randint(10, (batch,))
         for threads in all_threads:
             torch.set_num_threads(threads)
@@ -284,6 +308,7 @@ def run(quick: bool) -> dict[str, Any]:
         "growth": growth,
         "floor": [forward_and_floor(*case, peaks) for case in ((13, 121), (19, 19))],
         "memory_bytes_19_323": memory_of(19, 323),
+        "mapping_nets": list(mapping_nets()),
         "training_steps": list(training_steps()),
     }
     return results | (sweeps(engines) if not quick else {})
