@@ -149,6 +149,7 @@ def test_controls_are_above_level_or_below_by_two_standard_errors():
     records += rows("hashed", 0.974, 0.976) + rows("hypernetwork", 0.980, 0.982)
     records += rows("bits_only", 0.971, 0.973) + rows("small_cnn", 0.900, 0.904)
     records += rows("frozen_noise", 0.99)  # one seed: nothing can be said
+    records += rows("no_entanglement", 0.96, 0.1)  # nor here
     assert against_controls(records, "mnist", 16) == (
         ["hypernetwork", "hashed"],
         ["bits_only"],

@@ -159,7 +159,8 @@ def against_controls(
 ) -> tuple[list[str], list[str], list[str]]:
     """Controls above QT-L, level with it, and below it, each the best first.
 
-    Level means within two standard errors; controls with fewer than two seeds are in no list.
+    Level means within two standard errors of the difference. In no list: controls with fewer than
+    two seeds, or with seeds so different that this error exceeds a percentage point.
 
     Args:
         records: any.
@@ -172,8 +173,10 @@ def against_controls(
     differences = {}
     for name in CONTROLS:
         found = [record for record in records if record["model"] == name]
-        if qt and found and (pair := mean_difference(found, qt))[1] is not None:
-            differences[name] = pair
+        if qt and found:
+            difference, error = mean_difference(found, qt)
+            if error is not None and error <= 1:
+                differences[name] = difference, error
     ranked = sorted(differences, key=lambda name: -differences[name][0])
     sides = [
         0 if difference > 2 * error else 2 if difference < -2 * error else 1
