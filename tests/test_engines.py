@@ -19,6 +19,15 @@ from qtlite.experiments.sweep import run_sweep
 from qtlite.experiments.training import CHECKPOINT
 
 
+@pytest.fixture(autouse=True)
+def _environment():
+    """Dask sets variables for its workers and leaves them in this process."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def cluster():
     """Two worker processes of one thread each; a dead one is started again."""
