@@ -118,12 +118,9 @@ def test_numbers_of_threads_are_left_as_they_were(small_blocks, two_threads):
         assert pool.submit(torch.get_num_threads).result() == 2
 
 
-def test_one_thread_starts_no_other(small_blocks, monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def test_one_thread_starts_no_other(small_blocks, one_thread, monkeypatch):
     monkeypatch.setattr(module, "ThreadPoolExecutor", None)
     blocked(MappingNet(3, (4,)), torch.randn(5000, 2), torch.randn(5000)).sum().backward()
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("n_rows", [6, 2000])

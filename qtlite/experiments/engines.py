@@ -10,7 +10,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 LOCAL = "local"  # --scheduler local
@@ -76,7 +75,6 @@ def _start_process(lines: Any, lock: Any) -> None:
     global _line
     _line = lines.get()
     tqdm.set_lock(lock)
-    torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

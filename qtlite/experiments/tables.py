@@ -178,14 +178,10 @@ def against_controls(
             if error is not None and error <= 1:
                 differences[name] = difference, error
     ranked = sorted(differences, key=lambda name: -differences[name][0])
-    sides = [
-        0 if difference > 2 * error else 2 if difference < -2 * error else 1
-        for difference, error in (differences[name] for name in ranked)
-    ]
-    above, level, below = (
-        [name for name, side in zip(ranked, sides, strict=True) if side == wanted]
-        for wanted in range(3)
-    )
+    two_errors = {name: 2 * error for name, (_, error) in differences.items()}
+    above = [name for name in ranked if differences[name][0] > two_errors[name]]
+    below = [name for name in ranked if differences[name][0] < -two_errors[name]]
+    level = [name for name in ranked if name not in above + below]
     return above, level, below
 
 
