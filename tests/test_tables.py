@@ -44,6 +44,14 @@ def test_mean_deviation_and_number_of_seeds_stand_in_the_row():
     assert line(text, "QT-31") == "| QT-31 | 652 | 84.69 | – | – | – |"
 
 
+def test_heads_say_how_many_steps_a_recipe_takes():
+    # 60,000 images by 128 make 469 batches, the last one smaller; 50,000 by 1,000 make 50
+    head = table("mnist", []).splitlines()[0]
+    assert head.endswith("| qtlite, 9,380 steps | literal, 23,450 steps | released, 23,450 steps |")
+    head = table("cifar10", []).splitlines()[0]
+    assert head.endswith("| qtlite, 1,000 steps | literal, 50,000 steps | released, 50,000 steps |")
+
+
 def test_one_seed_says_so():
     assert "| 98.00 (1 seed) |" in line(table("mnist", [record(0.98, n_blocks=121)]), "QT-121")
 
@@ -134,11 +142,13 @@ def test_choices_show_every_rate_tried_and_the_one_taken():
         record(0.95, **held_out, learning_rate=0.5, epochs=4),  # shorter: not compared
         record(0.94, model="hashed"),  # judged on test images
     ]
-    head, _, row = choices_table(records, n_blocks=16).splitlines()
+    head, _, row = choices_table(records, "mnist", n_blocks=16).splitlines()
     own = recipe_config("qtlite", "mnist", model="hashed").learning_rate
     assert head == f"| model | {own:g} | 0.5 |"
     assert row == "| `hashed` | **97.00** | 96.00 |"
-    assert "hashed" not in choices_table(records, n_blocks=121)
+    assert "hashed" not in choices_table(records, "mnist", n_blocks=121)
+    assert "hashed" not in choices_table(records, "fashion_mnist", n_blocks=16)
+    assert "| `hashed` | 95.00 |" in choices_table(records, "mnist", n_blocks=16, epochs=4)
 
 
 def test_controls_are_above_level_or_below_by_two_standard_errors():

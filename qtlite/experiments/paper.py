@@ -64,6 +64,7 @@ TABLES: dict[str, list[PaperRow]] = {
     ),
 }
 
+N_TRAIN = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}  # images
 TABLE_NAMES = {"mnist": "Table I", "fashion_mnist": "Table II", "cifar10": "Table III"}
 
 # Sec. III: parameters of the comparison model's part 1, circuit and part 2

@@ -25,7 +25,13 @@ from qtlite.export import save_safetensors
 NETWORK = "classical.safetensors"
 PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
 CHOICE_LEARNING_RATES = (0.0008, 0.002, 0.005, 0.0125, 0.03, 0.08, 0.2, 0.5, 1.25, 3.0, 8.0, 20.0)
-CHOICE_ROWS = (16, 121)  # L of a row with full_matrix_adam and of one with Adam
+# Dataset, L, models and what else changes: rows with full_matrix_adam and with Adam, and one where
+# half the epochs have to do.
+CHOICE_ROWS: tuple[tuple[str, int, tuple[str, ...], dict[str, Any]], ...] = (
+    ("mnist", 16, ("qt", *CONTROLS), {}),
+    ("mnist", 121, ("qt", *CONTROLS), {}),
+    ("cifar10", 19, ("qt",), {"epochs": 10}),
+)
 TRAINING_SIZES = (500, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
 
 # QT-16 on MNIST with one choice of the recipe put back at a time
@@ -114,7 +120,7 @@ def _paper_table(dataset: str) -> Callable[[int, Sequence[str]], Iterator[TrainC
 
 
 def _qcml(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
-    for dataset in ("mnist", "fashion_mnist"):
+    for dataset in PAPER_TABLES.values():
         yield recipe_config("qtlite", dataset, model="qcml", seed=seed)
 
 
@@ -135,9 +141,11 @@ def _choices(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
     The present one, the next lower and the next higher. Where one of those is better, it is put in
     the present one's place and the sweep run again: it ends with neighbours that are both worse.
     """
-    for n_blocks in CHOICE_ROWS:
-        for model in ("qt", *CONTROLS):
-            own = recipe_config("qtlite", "mnist", model=model, n_blocks=n_blocks, seed=seed)
+    for dataset, n_blocks, models, changes in CHOICE_ROWS:
+        for model in models:
+            own = recipe_config(
+                "qtlite", dataset, model=model, n_blocks=n_blocks, seed=seed, **changes
+            )
             present = own.learning_rate
             lower = max(rate for rate in CHOICE_LEARNING_RATES if rate < present / 1.5)
             higher = min(rate for rate in CHOICE_LEARNING_RATES if rate > present * 1.5)

@@ -10,7 +10,7 @@ from typing import Any
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
 from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
-from qtlite.experiments.paper import QCML_PARAMETERS, TABLE_NAMES, TABLES, PaperRow
+from qtlite.experiments.paper import N_TRAIN, QCML_PARAMETERS, TABLE_NAMES, TABLES, PaperRow
 from qtlite.experiments.records import write_text
 
 Record = Mapping[str, Any]
@@ -188,6 +188,8 @@ def against_controls(
 def table(dataset: str, records: Iterable[Record]) -> str:
     """One of the paper's tables with our columns beside its own, as Markdown.
 
+    The head of a column says how many steps of the optimiser its runs take.
+
     Args:
         dataset: "mnist", "fashion_mnist" or "cifar10".
         records: any; those of other datasets are left out.
@@ -199,7 +201,8 @@ def table(dataset: str, records: Iterable[Record]) -> str:
         raise ValueError(f"dataset must be one of {tuple(TABLES)}, got {dataset!r}")
     records = list(records)
     found = select(records, dataset=dataset)
-    head = ["model", "trainable parameters", "paper", *RECIPES]
+    head = ["model", "trainable parameters", "paper"]
+    head += [f"{recipe}, {_n_steps(dataset, recipe):,} steps" for recipe in RECIPES]
     lines = [_line(head), _line(["---", "--:", "--:", *("--:" for _ in RECIPES)])]
     lines += [_line(_row(row, found)) for row in TABLES[dataset]]
     lines += [_line(row) for row in _rows_without_number(dataset, records)]
@@ -260,21 +263,23 @@ def controls_table(records: Iterable[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def choices_table(records: Iterable[Record], n_blocks: int) -> str:
+def choices_table(records: Iterable[Record], dataset: str, n_blocks: int, **changes: object) -> str:
     """Accuracy on held-out images by learning rate, for QT and its controls, as Markdown.
 
-    Full-length runs of seed 0 on MNIST that depart from the recipe in their learning rate alone;
-    the recipe's rate is in bold.
+    Runs of seed 0 that depart from the recipe in their learning rate, and in what is said here,
+    alone; the recipe's rate is in bold.
 
     Args:
         records: any.
+        dataset: such as "mnist".
         n_blocks: L of the QT row.
+        **changes: other fields of ``TrainConfig``, the same for all runs.
     """
     found: dict[str, dict[float, str]] = {}
     for record in records:
         config = TrainConfig.from_dict(record["config"])
-        options = {"model": config.model, "n_blocks": n_blocks, "n_validation": 5000}
-        own = recipe_config("qtlite", "mnist", **options)
+        options = {"model": config.model, "n_blocks": n_blocks, "n_validation": 5000, **changes}
+        own = recipe_config("qtlite", dataset, **options)
         if config == replace(own, learning_rate=config.learning_rate):
             accuracy = f"{100 * record['test_accuracy']:.2f}"
             chosen = config.learning_rate == own.learning_rate
@@ -305,6 +310,11 @@ def write_between_marks(text: str, path: Path) -> None:
 
 def _name(row: PaperRow) -> str:
     return "classical CNN" if row.model == "classical" else f"QT-{row.n_blocks}"
+
+
+def _n_steps(dataset: str, recipe: str) -> int:
+    config = recipe_config(recipe, dataset)
+    return config.epochs * -(-N_TRAIN[dataset] // config.batch_size)
 
 
 def _row(row: PaperRow, records: list[Record]) -> list[str]:
