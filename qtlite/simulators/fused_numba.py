@@ -701,10 +701,7 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """
     if len(angles) == 0:
         return states.clone()
-    steps = np.arange(len(angles)) % block.n_steps
-    order = np.roll(steps, 1)
-    order[0] = block.n_steps  # nothing to permute before the first rotations
-    final, _ = _run(block, False, angles.detach(), (states.detach(),), steps, order, steps[-1])
+    final, _ = _run(block, *_forwards(block, angles), (states.detach(),))
     return final
 
 
@@ -724,13 +721,9 @@ def apply_adjoint(
     """
     if len(angles) == 0:
         return torch.zeros_like(angles), gradients.clone()
-    steps = np.arange(len(angles))[::-1] % block.n_steps
-    back = -angles.detach().flip(0)
-    initial, overlaps = _run(
-        block, True, back, (states.detach(), gradients.detach()), steps, steps, -1
-    )
-    overlaps = np.where(block.rotated[steps], overlaps, 0)[::-1] / 2
-    return torch.from_numpy(overlaps).to(angles.dtype), initial
+    walk = _backwards(block, angles)
+    initial, overlaps = _run(block, *walk, (states.detach(), gradients.detach()))
+    return _angle_gradients(block, overlaps, angles), initial
 
 
 def expectations(
@@ -747,17 +740,14 @@ def expectations(
     Returns:
         Shape (B, N), and what ``expectations_adjoint`` needs of the final states.
     """
-    steps = np.arange(len(angles)) % block.n_steps
-    order = np.roll(steps, 1)
-    order[0] = block.n_steps  # nothing to permute before the first rotations
-    angles, qubits = angles.detach(), qubits.detach().contiguous()
-    settings, idle = _settings(block, False, angles, steps, order, steps[-1])
+    qubits = qubits.detach().contiguous()
+    settings, idle = _settings(block, *_forwards(block, angles))
     size = 2 ** (block.n_qubits + idle)
     values = qubits.new_empty(qubits.shape[:2])
     finals = qubits.new_empty(len(qubits) if keep else 0, 2, size)
     board = _new_board.py_func(0, settings[0], 0)
     arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *settings, board)
-    _run_with_help(_expect, arguments, 2 * len(qubits) * size * len(steps), len(qubits))
+    _run_with_help(_expect, arguments, 2 * len(qubits) * size * len(angles), len(qubits))
     return values, finals
 
 
@@ -776,29 +766,49 @@ def expectations_adjoint(
     Returns:
         d loss / d angles, shape (L * S, N), and d loss / d qubits, shape (B, N, 2, 2).
     """
-    steps = np.arange(len(angles))[::-1] % block.n_steps
-    settings, idle = _settings(block, True, -angles.detach().flip(0), steps, steps, -1)
+    settings, idle = _settings(block, *_backwards(block, angles))
     size = 2 ** (block.n_qubits + idle)
     qubits = qubits.detach().contiguous()
     qubit_gradients = torch.empty_like(qubits)
-    overlaps = np.zeros((len(qubits), len(steps), block.n_qubits + idle))
+    overlaps = np.zeros((len(qubits), len(angles), block.n_qubits + idle))
     arguments = (
         qubits.numpy(), finals.numpy(), gradients.detach().contiguous().numpy(),
         qubit_gradients.numpy(), overlaps, *settings, _new_board.py_func(0, settings[0], 0),
     )  # fmt: skip
-    _run_with_help(_expect_adjoint, arguments, 2 * len(qubits) * size * len(steps), len(qubits))
-    overlaps = np.where(block.rotated[steps], overlaps.sum(0)[:, idle:], 0)[::-1] / 2
-    return torch.from_numpy(overlaps).to(angles.dtype), qubit_gradients
+    _run_with_help(_expect_adjoint, arguments, 2 * len(qubits) * size * len(angles), len(qubits))
+    return _angle_gradients(block, overlaps.sum(0)[:, idle:], angles), qubit_gradients
+
+
+def _forwards(block: RealBlock, angles: Tensor) -> tuple[bool, Tensor, np.ndarray, np.ndarray, int]:
+    """For ``_settings``: whether the block is inverted, angles, kinds, order, last."""
+    kinds = np.arange(len(angles)) % block.n_steps
+    order = np.roll(kinds, 1)
+    order[0] = block.n_steps  # nothing to permute before the first rotations
+    return False, angles.detach(), kinds, order, kinds[-1]
+
+
+def _backwards(
+    block: RealBlock, angles: Tensor
+) -> tuple[bool, Tensor, np.ndarray, np.ndarray, int]:
+    """As ``_forwards``, to undo it: each step's permutation, then its rotations."""
+    kinds = np.arange(len(angles))[::-1] % block.n_steps
+    return True, -angles.detach().flip(0), kinds, kinds, -1
+
+
+def _angle_gradients(block: RealBlock, overlaps: np.ndarray, angles: Tensor) -> Tensor:
+    """From overlaps, shape (L * S, N), the last step's first."""
+    rotated = block.rotated[np.arange(len(angles)) % block.n_steps]
+    return torch.from_numpy(np.where(rotated, overlaps[::-1], 0) / 2).to(angles.dtype)
 
 
 def _run(
     block: RealBlock,
     inverse: bool,
     angles: Tensor,
-    states: tuple[Tensor, ...],
     kinds: np.ndarray,
     order: np.ndarray,
     last: int,
+    states: tuple[Tensor, ...],
 ) -> tuple[Tensor, np.ndarray]:
     """Walk; return the last of ``states`` at the end, and the overlaps, shape (L * S, N)."""
     settings, idle = _settings(block, inverse, angles, kinds, order, last)
