@@ -192,13 +192,19 @@ def _memory_here(n_qubits: int, n_blocks: int) -> int:
 # --------------------------------------------------------------------- mapping nets, training steps
 
 
-def mapping_nets() -> Iterator[dict[str, Any]]:
-    """Value and gradient of the mapping nets' weights and probability column: plain, and ours."""
+def mapping_nets(peaks: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """Value and gradient of the mapping nets' weights and probability column: plain, and ours.
+
+    Beside them the least time for the products alone: one forwards, and backwards one for the
+    weights' gradient and one for the inputs', of whose first layer the column is enough.
+    """
     keep_freed_memory()
     for dataset in ("mnist", "cifar10"):
         model = build_model(recipe_config("qtlite", dataset, n_blocks=1))
         net, bits, n_weights = model.mapping.layers, model._bits, model.n_weights
         by_row = bits.contiguous()
+        sizes = [layer.weight.numel() for layer in net if isinstance(layer, torch.nn.Linear)]
+        n_flops = 2 * n_weights * (3 * sum(sizes) - sizes[0] + len(net[0].weight))
         column, sensitivity = torch.randn(n_weights, requires_grad=True), torch.randn(n_weights)
 
         def plain(net=net, bits=by_row, column=column, sensitivity=sensitivity):
@@ -211,6 +217,7 @@ def mapping_nets() -> Iterator[dict[str, Any]]:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             row = {"dataset": dataset, "n_weights": n_weights, "threads": threads}
+            row["flops_s"] = n_flops / (peaks["flops_per_s"] * threads)
             yield row | {"plain": measure(plain), "ours": measure(ours)}
 
 
@@ -308,7 +315,7 @@ def run(quick: bool) -> dict[str, Any]:
         "growth": growth,
         "floor": [forward_and_floor(*case, peaks) for case in ((13, 121), (19, 19))],
         "memory_bytes_19_323": memory_of(19, 323),
-        "mapping_nets": list(mapping_nets()),
+        "mapping_nets": list(mapping_nets(peaks)),
         "training_steps": list(training_steps()),
     }
     return results | (sweeps(engines) if not quick else {})
