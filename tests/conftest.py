@@ -1,11 +1,26 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def one_thread():
     """Many small operations: torch's threads would only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with _threads(1):
+        yield
+
+
+@pytest.fixture
+def two_threads():
+    with _threads(2):
+        yield

@@ -38,14 +38,6 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_NUMBERS", 9000)
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("activation", ["none", "first", "all"])
 @pytest.mark.parametrize("hidden", [(4, 20, 4), (70,), ()])
