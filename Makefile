@@ -28,8 +28,9 @@ help:
 book: .venv/installed
 	$(BIN)/python book/build.py
 
+# a file to a process: its tests share what they have trained
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 train: .venv/installed
 	$(BIN)/qtlite train
