@@ -25,11 +25,12 @@ from qtlite.export import save_safetensors
 NETWORK = "classical.safetensors"
 PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
 CHOICE_LEARNING_RATES = (0.0008, 0.002, 0.005, 0.0125, 0.03, 0.08, 0.2, 0.5, 1.25, 3.0, 8.0, 20.0)
-# Dataset, L, models and what else changes: rows with full_matrix_adam and with Adam, and one where
-# half the epochs have to do.
+# Dataset, L, models and what else changes: a row with full_matrix_adam and one with Adam; the
+# circuit and the controls nearest to it in between; and one where half the epochs have to do.
 CHOICE_ROWS: tuple[tuple[str, int, tuple[str, ...], dict[str, Any]], ...] = (
     ("mnist", 16, ("qt", *CONTROLS), {}),
     ("mnist", 121, ("qt", *CONTROLS), {}),
+    ("mnist", 61, ("qt", "hashed", "random_subspace", "hypernetwork"), {}),
     ("cifar10", 19, ("qt",), {"epochs": 10}),
 )
 TRAINING_SIZES = (500, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
