@@ -25,8 +25,9 @@ from qtlite.export import save_safetensors
 NETWORK = "classical.safetensors"
 PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10"}
 CHOICE_LEARNING_RATES = (0.0008, 0.002, 0.005, 0.0125, 0.03, 0.08, 0.2, 0.5, 1.25, 3.0, 8.0, 20.0)
-# Dataset, L, models and what else changes: a row with full_matrix_adam and one with Adam; the
-# circuit and the controls nearest to it in between; and one where half the epochs have to do.
+# Dataset, L, models and what else changes: a row with full_matrix_adam and one with Adam, whose
+# rates are chosen; and two that take over such rates, to see whether others would do better: the
+# circuit and the controls nearest to it in between, and CIFAR-10, with half the epochs.
 CHOICE_ROWS: tuple[tuple[str, int, tuple[str, ...], dict[str, Any]], ...] = (
     ("mnist", 16, ("qt", *CONTROLS), {}),
     ("mnist", 121, ("qt", *CONTROLS), {}),
