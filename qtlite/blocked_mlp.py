@@ -2,7 +2,7 @@
 
 CIFAR-10's mapping net has 285,226 rows and up to 200 numbers a row and layer. Layer by layer, each
 of these tables goes to memory and back several times, and more time is spent on that than on
-computing. Here all layers are done for some hundred rows, then for the next; the backward pass
+computing. Here all layers are done for some thousand rows, then for the next; the backward pass
 computes a block's layers again rather than storing them. The numbers are the same.
 
 torch.get_num_threads() rules: each thread takes its own share of the blocks, since products this
@@ -23,7 +23,9 @@ from torch.autograd.function import once_differentiable
 from qtlite.fast_tanh import tanh_, times_slope_
 
 FEW_NUMBERS = 2**19  # of all tables: so few make one block, whose tables are stored
-BLOCK_NUMBERS = 3 * 2**16  # of a block's tables: 0.8 MB in float32, and as much for gradients
+# Of a block's tables: 4 MB in float32, and as much for gradients. Smaller ones are no faster on one
+# thread; on two, each operation is so short that threads wait for the interpreter's lock.
+BLOCK_NUMBERS = 2**20
 
 # The tables carry a line of ones for the biases. Before a tanh it is this, whose tanh is 1.
 ONE_BEFORE_TANH = 20.0
