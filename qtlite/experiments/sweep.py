@@ -142,6 +142,7 @@ def _choices(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
 
     The present one, the next lower and the next higher. Where one of those is better, it is put in
     the present one's place and the sweep run again: it ends with neighbours that are both worse.
+    (Rows that take over their rates keep them.)
     """
     for dataset, n_blocks, models, changes in CHOICE_ROWS:
         for model in models:

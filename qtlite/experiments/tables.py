@@ -202,11 +202,26 @@ def table(dataset: str, records: Iterable[Record]) -> str:
     records = list(records)
     found = select(records, dataset=dataset)
     head = ["model", "trainable parameters", "paper"]
-    head += [f"{recipe}, {_n_steps(dataset, recipe):,} steps" for recipe in RECIPES]
+    head += [f"{recipe}, {n_steps(dataset, recipe):,} steps" for recipe in RECIPES]
     lines = [_line(head), _line(["---", "--:", "--:", *("--:" for _ in RECIPES)])]
     lines += [_line(_row(row, found)) for row in TABLES[dataset]]
     lines += [_line(row) for row in _rows_without_number(dataset, records)]
     return "\n".join(lines) + "\n"
+
+
+def n_steps(dataset: str, recipe: str) -> int:
+    """Steps of the optimiser in a recipe's run on all training images.
+
+    Args:
+        dataset: "mnist", "fashion_mnist" or "cifar10".
+        recipe: one of ``RECIPES``.
+
+    Example:
+        >>> n_steps("cifar10", "literal")
+        50000
+    """
+    config = recipe_config(recipe, dataset)
+    return config.epochs * -(-N_TRAIN[dataset] // config.batch_size)
 
 
 def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
@@ -310,11 +325,6 @@ def write_between_marks(text: str, path: Path) -> None:
 
 def _name(row: PaperRow) -> str:
     return "classical CNN" if row.model == "classical" else f"QT-{row.n_blocks}"
-
-
-def _n_steps(dataset: str, recipe: str) -> int:
-    config = recipe_config(recipe, dataset)
-    return config.epochs * -(-N_TRAIN[dataset] // config.batch_size)
 
 
 def _row(row: PaperRow, records: list[Record]) -> list[str]:
