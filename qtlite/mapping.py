@@ -8,22 +8,24 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-FEATURES = ("raw", "scaled", "released")
+FEATURES = ("raw", "scaled", "root", "released")
 ACTIVATIONS = ("none", "first", "all")
 
 # The released feature is a power 0.3, whose slope at 0 is infinite: below this it is held flat.
 RELEASED_FLOOR = 1e-6
+ROOT_FLOOR = 1e-6  # added to 2**N p, of which the root has an infinite slope at 0
 
 
 def probability_feature(probabilities: Tensor, feature: str = "raw") -> Tensor:
     """Turn p into the number that the mapping net sees.
 
-    ``raw`` is p itself (Eq. 2), about 2**-N; ``scaled`` is 2**N p, about 1; ``released`` is the
-    authors' code's (0.8 tanh(0.1 * 2**(N-1) p))**0.3, made safe at p = 0.
+    ``raw`` is p itself (Eq. 2), about 2**-N; ``scaled`` is 2**N p, about 1; ``root`` is the latter's
+    square root, the absolute value of the amplitude times 2**(N/2); ``released`` is the authors'
+    code's (0.8 tanh(0.1 * 2**(N-1) p))**0.3. The last two are made safe at p = 0.
 
     Args:
         probabilities: p, shape (2**N,).
-        feature: one of "raw", "scaled", "released".
+        feature: one of "raw", "scaled", "root", "released".
 
     Returns:
         Shape (2**N,).
@@ -40,6 +42,8 @@ def probability_feature(probabilities: Tensor, feature: str = "raw") -> Tensor:
         return probabilities
     if feature == "scaled":
         return n_states * probabilities
+    if feature == "root":
+        return (n_states * probabilities + ROOT_FLOOR).sqrt()
     if feature == "released":
         squashed = 0.8 * torch.tanh(0.1 * (n_states / 2) * probabilities)
         return squashed.clamp(min=RELEASED_FLOOR) ** 0.3

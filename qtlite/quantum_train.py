@@ -35,7 +35,7 @@ class QuantumTrain(GeneratedNetwork):
             describe: a module that takes no input and returns shape (2**N,).
         hidden: widths of the mapping net's hidden layers.
         activation: where the mapping net has a tanh: "none", "first" or "all".
-        feature: what the mapping net sees of p: "raw", "scaled" or "released".
+        feature: what the mapping net sees of p: "raw", "scaled", "root" or "released".
         bit_values: what stands for bit 0 and for bit 1.
         center_feature: subtract the feature's mean over the M states used.
         center_output: subtract the mean of the M generated numbers.

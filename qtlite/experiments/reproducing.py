@@ -124,11 +124,11 @@ def choice_rows(dataset: str = "mnist") -> tuple[list[str], list[list[str]]]:
     Example:
         >>> head, rows = choice_rows()
         >>> head
-        ['choice', 'paper', 'literal', 'released', 'qtlite']
+        ['choice', 'paper', 'literal', 'released', 'qtlite', 'thorough']
         >>> next(row for row in rows if row[0] == "`bits`")
-        ['`bits`', '0 and 1 (Eq. 2)', 'zero_one', 'minus_plus', 'minus_plus']
+        ['`bits`', '0 and 1 (Eq. 2)', 'zero_one', 'minus_plus', 'minus_plus', 'minus_plus']
     """
-    names = ["literal", "released", "qtlite"]
+    names = ["literal", "released", "qtlite", "thorough"]
     recipes = [recipe_config(name, dataset) for name in names]
     rows = [
         [
