@@ -5,8 +5,11 @@ of these tables goes to memory and back several times, and more time is spent on
 computing. Here all layers are done for some thousand rows, then for the next; the backward pass
 computes a block's layers again rather than storing them. The numbers are the same.
 
-torch.get_num_threads() rules: each thread takes its own share of the blocks, since products this
-small gain nothing from being split. A number of threads always gives the same sums.
+A net of a few dozen features, as MNIST's, is left to compiled loops that do the same for a hundred
+rows (``mapping_loops``), where they can be had and the numbers are float32 on a CPU.
+
+Otherwise torch.get_num_threads() rules: each thread takes its own share of the blocks, since
+products this small gain nothing from being split. A number of threads always gives the same sums.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from qtlite.compiling import can_compile
 from qtlite.fast_tanh import tanh_, times_slope_
 
 FEW_NUMBERS = 2**19  # of all tables: so few make one block, whose tables are stored
 # Of a block's tables: 4 MB in float32, and as much for gradients. Smaller ones are no faster on one
 # thread; on two, each operation is so short that threads wait for the interpreter's lock.
 BLOCK_NUMBERS = 2**20
+
+NARROW = 64  # features: so few a layer that products of matrices cost more in calls than in work
 
 # The tables carry a line of ones for the biases. Before a tanh it is this, whose tanh is 1.
 ONE_BEFORE_TANH = 20.0
@@ -77,7 +83,47 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
         raise ValueError(f"column must have shape ({len(bits)},), got {tuple(column.shape)}")
     if bits.requires_grad:
         raise ValueError("bits must not require a gradient, got one that does: call its detach()")
+    narrow = max(n_inputs, *map(len, tensors)) <= NARROW and can_compile()
+    floats = {(t.device.type, t.dtype) for t in (bits, column, *tensors)}
+    if narrow and floats == {("cpu", torch.float32)}:
+        return _NarrowMLP.apply(bits, column, tuple(has_tanh), *tensors)
     return _BlockedMLP.apply(bits, column, tuple(has_tanh), *tensors)
+
+
+class _NarrowMLP(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx, bits: Tensor, column: Tensor, has_tanh: tuple[bool, ...], *tensors: Tensor
+    ) -> Tensor:
+        from qtlite import mapping_loops
+
+        lines = bits.T.contiguous()
+        parameters = torch.cat([tensor.flatten() for tensor in tensors])
+        widths = np.array([len(bits.T) + 1, *(len(bias) for bias in tensors[1::2])])
+        outputs = torch.empty_like(column)
+        ctx.settings = (widths, np.array(has_tanh))
+        mapping_loops.forward(
+            lines.numpy(), column.detach().contiguous().numpy(), *ctx.settings,
+            parameters.numpy(), outputs.numpy(),
+        )  # fmt: skip
+        ctx.save_for_backward(lines, column, parameters, *tensors)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, output_gradients: Tensor):
+        from qtlite import mapping_loops
+
+        lines, column, parameters, *tensors = ctx.saved_tensors
+        sums = np.empty(len(parameters))
+        column_gradients = column.new_empty(len(column) if ctx.needs_input_grad[1] else 0)
+        mapping_loops.backward(
+            lines.numpy(), column.contiguous().numpy(), *ctx.settings, parameters.numpy(),
+            output_gradients.contiguous().numpy(), sums, column_gradients.numpy(),
+        )  # fmt: skip
+        gradients = torch.from_numpy(sums).to(column.dtype).split([t.numel() for t in tensors])
+        shaped = (g.view_as(tensor) for g, tensor in zip(gradients, tensors, strict=True))
+        return None, column_gradients if ctx.needs_input_grad[1] else None, None, *shaped
 
 
 class _BlockedMLP(torch.autograd.Function):

@@ -19,9 +19,9 @@ ROOT_FLOOR = 1e-6  # added to 2**N p, of which the root has an infinite slope at
 def probability_feature(probabilities: Tensor, feature: str = "raw") -> Tensor:
     """Turn p into the number that the mapping net sees.
 
-    ``raw`` is p itself (Eq. 2), about 2**-N; ``scaled`` is 2**N p, about 1; ``root`` is the latter's
-    square root, the absolute value of the amplitude times 2**(N/2); ``released`` is the authors'
-    code's (0.8 tanh(0.1 * 2**(N-1) p))**0.3. The last two are made safe at p = 0.
+    ``raw`` is p itself (Eq. 2), about 2**-N; ``scaled`` is 2**N p, about 1; ``root`` is the square
+    root of that, the amplitude without its sign times 2**(N/2); ``released`` is the authors' code's
+    (0.8 tanh(0.1 * 2**(N-1) p))**0.3. The last two are made safe at p = 0.
 
     Args:
         probabilities: p, shape (2**N,).

@@ -36,6 +36,7 @@ def assert_same(ours, theirs, tolerance):
 def small_blocks(monkeypatch):
     monkeypatch.setattr(module, "FEW_NUMBERS", 0)
     monkeypatch.setattr(module, "BLOCK_NUMBERS", 9000)
+    monkeypatch.setattr(module, "NARROW", 0)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
@@ -59,6 +60,19 @@ def test_values_and_gradients_are_those_of_the_plain_net_in_float64(
     assert_same(ours, exact, tolerance)
 
 
+@pytest.mark.parametrize("activation", ["none", "first", "all"])
+@pytest.mark.parametrize("hidden", [(4, 20, 4), (63,), (5, 3), ()])
+@pytest.mark.parametrize("n_rows", [1, 128, 6690])
+def test_a_narrow_net_gives_the_same_by_compiled_loops(n_rows, hidden, activation, monkeypatch):
+    monkeypatch.setattr(module, "_BlockedMLP", None)  # would be an error
+    torch.manual_seed(0)
+    net, bits = MappingNet(14, hidden, activation=activation), torch.randn(n_rows, 13)
+    column, weights = torch.randn(2, n_rows)
+    ours = results(blocked, net, bits, column, weights)
+    exact = results(plain, net.double(), bits.double(), column.double(), weights.double())
+    assert_same(ours, exact, 1e-5)
+
+
 def test_cifars_mapping_net_gives_the_gradients_of_the_plain_net_in_float64():
     torch.manual_seed(0)
     n_weights = 285_226
@@ -70,13 +84,16 @@ def test_cifars_mapping_net_gives_the_gradients_of_the_plain_net_in_float64():
     assert_same(ours, exact, 1e-5)
 
 
-def test_a_tanh_at_the_end(small_blocks):
-    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh()).double()
-    bits, column = torch.randn(2000, 2).double(), torch.randn(2000, dtype=torch.float64)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_a_tanh_at_the_end(small_blocks, monkeypatch, dtype, tolerance):
+    if dtype == torch.float32:
+        monkeypatch.setattr(module, "NARROW", 64)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh()).to(dtype)
+    bits, column = torch.randn(2000, 2, dtype=dtype), torch.randn(2000, dtype=dtype)
     inputs = torch.cat([bits, column[:, None]], dim=1)
     parameters = list(net.parameters())
     ours = torch.autograd.grad(blocked_mlp(net, bits, column).sum(), parameters)
-    assert_same(ours, torch.autograd.grad(net(inputs).sum(), parameters), 1e-12)
+    assert_same(ours, torch.autograd.grad(net(inputs).sum(), parameters), tolerance)
 
 
 def test_gradients_against_finite_differences(monkeypatch):

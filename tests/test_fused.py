@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtlite.circuit import build_circuit, ry_linear_cnot
+from qtlite.compiling import can_compile, compiled
 from qtlite.simulators import fused, fused_numba, fused_torch
 from qtlite.simulators.real_block import read_block
 
@@ -455,18 +456,44 @@ def test_memory_does_not_grow_with_the_blocks():
     assert many - few < 2e6  # 256 stored states would be 67e6
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("n_qubits", [3, 9, 14])
+@pytest.mark.parametrize("steep", [math.pi, -math.pi, math.pi + 1e-6, 3 * math.pi, 9.0])
+def test_half_angles_without_cosines_cost_no_accuracy_and_no_sign(
+    n_qubits, steep, dtype, tolerance
+):
+    """The loops divide by cosines: of angles near pi these are 0, and a product of many is tiny."""
+    block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+    generator = torch.Generator().manual_seed(0)
+    angles = 20 * torch.rand(6, n_qubits, generator=generator, dtype=torch.float64) - 10
+    angles[::2] = steep
+    angles[4, 1:] = 0.3  # one steep angle among others
+    state = torch.randn(2, 2**n_qubits, generator=generator, dtype=torch.float64)
+    weights = torch.randn(2, 2**n_qubits, generator=generator, dtype=torch.float64)
+
+    def run(module, dtype):
+        leaves = [angles.to(dtype).requires_grad_(), state.to(dtype).requires_grad_()]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fused, "engine", lambda *_: module)
+            final = fused.apply_block(block, *leaves)
+            return final.detach(), *torch.autograd.grad((final * weights.to(dtype)).sum(), leaves)
+
+    for ours, exact in zip(run(fused_numba, dtype), run(fused_torch, torch.float64), strict=True):
+        assert (ours - exact).abs().max() <= tolerance * exact.abs().max()
+
+
 def test_engine_is_numba_on_a_cpu_and_torch_elsewhere(monkeypatch):
     cpu = torch.device("cpu")
     assert fused.engine(cpu) is fused_numba
     assert fused.engine(cpu, torch.float64) is fused_numba
     assert fused.engine(cpu, torch.bfloat16) is fused_torch
     assert fused.engine(torch.device("cuda")) is fused_torch
-    fused._compiled.cache_clear()
+    can_compile.cache_clear()
     monkeypatch.setitem(sys.modules, "numba", None)
     try:
         assert fused.engine(cpu) is fused_torch
     finally:
-        fused._compiled.cache_clear()
+        can_compile.cache_clear()
 
 
 def test_loops_compile_where_no_folder_can_be_written(monkeypatch):
@@ -478,5 +505,5 @@ def test_loops_compile_where_no_folder_can_be_written(monkeypatch):
         return njit(function, **options)
 
     monkeypatch.setattr(numba, "njit", refuse_to_store)
-    double = fused_numba._compile(lambda x: 2 * x)
+    double = compiled(lambda x: 2 * x)
     assert double(21) == 42

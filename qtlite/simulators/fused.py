@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qtlite.compiling import can_compile
 from qtlite.mapping import basis_bits
 from qtlite.simulators import fused_torch
 from qtlite.simulators.real_block import RealBlock
@@ -21,22 +21,11 @@ def engine(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleTy
         >>> engine(torch.device("cuda")).__name__
         'qtlite.simulators.fused_torch'
     """
-    if device.type == "cpu" and dtype in (torch.float32, torch.float64):
-        return _compiled() or fused_torch
+    if device.type == "cpu" and dtype in (torch.float32, torch.float64) and can_compile():
+        from qtlite.simulators import fused_numba
+
+        return fused_numba
     return fused_torch
-
-
-@cache
-def _compiled() -> ModuleType | None:
-    try:
-        import numba
-    except ImportError:
-        return None
-    if numba.config.DISABLE_JIT:
-        return None
-    from qtlite.simulators import fused_numba
-
-    return fused_numba
 
 
 class _Apply(torch.autograd.Function):
@@ -151,6 +140,27 @@ def product_states(qubits: Tensor) -> Tensor:
     return states
 
 
+class _Probabilities(torch.autograd.Function):
+    """One function from angles to p: autograd's own steps would cost as much as a short circuit."""
+
+    @staticmethod
+    def forward(ctx, block: RealBlock, angles: Tensor) -> Tensor:
+        states = angles.new_zeros(1, 2**block.n_qubits)
+        states[0, 0] = 1
+        final = engine(angles.device, angles.dtype).apply(block, angles, states)
+        ctx.block = block
+        ctx.save_for_backward(angles, final)
+        return final[0].square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradients: Tensor):
+        angles, final = ctx.saved_tensors
+        run = engine(final.device, final.dtype)
+        angle_gradients, _ = run.apply_adjoint(ctx.block, angles, final, 2 * final * gradients)
+        return None, angle_gradients
+
+
 def probabilities(block: RealBlock, angles: Tensor) -> Tensor:
     """p_i = |<i|psi(phi)>|^2 for the block applied L times to |0...0>.
 
@@ -168,6 +178,4 @@ def probabilities(block: RealBlock, angles: Tensor) -> Tensor:
         >>> probabilities(bell, torch.tensor([[torch.pi / 2, 0.0]])).round(decimals=3).tolist()
         [0.5, 0.0, 0.0, 0.5]
     """
-    states = angles.new_zeros(1, 2**block.n_qubits)
-    states[0, 0] = 1
-    return apply_block(block, angles, states).square().flatten()
+    return _Probabilities.apply(block, block.step_angles(angles))

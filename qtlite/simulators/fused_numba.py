@@ -7,6 +7,9 @@ rotates the qubits inside the vectors and loads through the permutation of the s
 written in Python do not compile to this reliably, so the sweep is written in LLVM's portable vector
 instructions (``_sweep``) and Numba compiles the loops around it.
 
+Rotations are done without their cosines, by one multiply-add an amplitude; the product of a step's
+cosines is multiplied in once, as its first sweep loads.
+
 A state of more than ``CHUNK`` vectors takes two trips through memory a step: chunk by chunk for the
 low qubits, then column by column for the high ones. torch.get_num_threads() rules here too: where
 it pays, chunks and columns, or the states of a batch, are shared among so many threads.
@@ -24,7 +27,7 @@ from __future__ import annotations
 import _thread
 import weakref
 from collections.abc import Callable
-from functools import partial
+from functools import cache, lru_cache, partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -37,6 +40,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
+from qtlite.compiling import compiled
 from qtlite.simulators.real_block import RealBlock
 
 VECTOR_BYTES = 64  # one AVX-512 register; LLVM splits it where registers are shorter
@@ -45,7 +49,11 @@ COLUMN = 16  # vectors side by side while the high qubits are rotated
 # between state and gradient: a power of two apart, they would push each other out of the cache
 PADDING = 24  # vectors
 GROUPS = 32  # of the states in a batch: what threads share out
-PATIENCE = 200_000  # looks at a counter, about 0.5 ms; a job takes 0.02 ms
+PATIENCE = 4_000_000  # looks at a counter, some milliseconds; a job takes 0.02 ms
+# What the amplitudes are scaled to at most before a step's rotations let them grow again: overlaps
+# are taken in between, and must be far from the smallest float32.
+SMALLEST_SCALE = 2.0**-32
+KEPT_BYTES = 2**24  # of memory from one walk for the next: enough for a gradient of 19 qubits
 PARALLEL_WORK = 2**21  # amplitudes times steps: less is done before a thread has started
 
 
@@ -143,14 +151,14 @@ def _sweep(n_row_qubits: int, in_vector: bool):
     """Make the intrinsic that rotates neighbouring qubits in groups of R = 2**n_row_qubits vectors.
 
     With ``in_vector`` it rotates the qubits inside a vector too. The intrinsic takes the arrays to
-    read and the arrays to write, each (state,) or (state, gradient); their ``Layout``; cosines and
-    sines of half the angles, and the number of the first qubit among them; overlaps, to which it
-    adds sum(g1 * s0 - g0 * s1) over the pairs of each qubit if there is a gradient; and what to
-    load through: (heads, pattern) of a permutation, or None.
+    read and the arrays to write, each (state,) or (state, gradient); their ``Layout``; the tangents
+    of half the angles, and the number of the first qubit among them; overlaps, to which it adds
+    sum(g1 * s0 - g0 * s1) over the pairs of each qubit if there is a gradient; and how to load:
+    (heads, pattern) of a permutation or None, and what to multiply by or None.
     """
 
-    def intrinsic_sweep(typing, source, target, layout, cos, sin, qubit, overlaps, permutation):
-        arguments = (source, target, layout, cos, sin, types.int64, overlaps, permutation)
+    def intrinsic_sweep(typing, source, target, layout, tan, qubit, overlaps, permutation, scale):
+        arguments = (source, target, layout, tan, types.int64, overlaps, permutation, scale)
         return types.void(*arguments), emit
 
     def emit(context, builder, signature, arguments):
@@ -170,10 +178,10 @@ def _sweep(n_row_qubits: int, in_vector: bool):
             return builder.add(start, builder.mul(n, step))
 
         types_ = signature.args
-        source, target, permutation = (unpack(types_[i], arguments[i]) for i in (0, 1, 7))
-        cos, sin, overlaps = (data(types_[i], arguments[i]) for i in (3, 4, 6))
+        source, target, permutation = (unpack(types_[i], arguments[i]) for i in (0, 1, 6))
+        tan, overlaps = (data(types_[i], arguments[i]) for i in (3, 5))
         layout = Layout(*cgutils.unpack_tuple(builder, arguments[2]))
-        first_qubit = arguments[5]
+        first_qubit = arguments[4]
         adjoint = len(source) == 2
         v = _Vectors(builder, types_[0].dtype.dtype.bitwidth)
         rows = range(2**n_row_qubits)
@@ -182,10 +190,10 @@ def _sweep(n_row_qubits: int, in_vector: bool):
         lane_bits = [2**n_qubits >> q + 1 for q in range(n_row_qubits, n_qubits)]
 
         qubits = [builder.add(first_qubit, const(q)) for q in range(n_qubits)]
-        cos = [v.splat(builder.load(builder.gep(cos, [q]))) for q in qubits]
-        sin = [v.splat(builder.load(builder.gep(sin, [q]))) for q in qubits]
+        tan = [v.splat(builder.load(builder.gep(tan, [q]))) for q in qubits]
         for q, bit in enumerate(lane_bits, start=n_row_qubits):
-            sin[q] = builder.fmul(sin[q], v.minus_where_zero(bit, v.type))
+            tan[q] = builder.fmul(tan[q], v.minus_where_zero(bit, v.type))
+        scale = None if isinstance(types_[7], types.NoneType) else v.splat(arguments[7])
         zeros = ir.Constant(v.type, [0.0] * v.n_lanes)
         totals = [cgutils.alloca_once_value(builder, zeros) for _ in qubits] if adjoint else []
         if permutation:
@@ -217,8 +225,8 @@ def _sweep(n_row_qubits: int, in_vector: bool):
                     total = v.muladd(builder.fneg(zero[1]), one[0], total)
                     builder.store(total, totals[q])
                 for a in range(len(zero)):
-                    turned = v.muladd(cos[q], zero[a], builder.fneg(builder.fmul(sin[q], one[a])))
-                    one[a] = v.muladd(cos[q], one[a], builder.fmul(sin[q], zero[a]))
+                    turned = v.muladd(builder.fneg(tan[q]), one[a], zero[a])
+                    one[a] = v.muladd(tan[q], zero[a], one[a])
                     zero[a] = turned
 
         def rotate_lanes(q, bit, group):
@@ -228,7 +236,7 @@ def _sweep(n_row_qubits: int, in_vector: bool):
                 if adjoint:
                     builder.store(v.muladd(row[1], partners[0], builder.load(totals[q])), totals[q])
                 for a, partner in enumerate(partners):
-                    row[a] = v.muladd(cos[q], row[a], builder.fmul(sin[q], partner))
+                    row[a] = v.muladd(tan[q], partner, row[a])
 
         with cgutils.for_range(builder, layout.n_blocks, intp=const(0).type) as block:
             source_block = along(layout.source_start, block.index, layout.source_block)
@@ -237,6 +245,8 @@ def _sweep(n_row_qubits: int, in_vector: bool):
                 source_start = along(source_block, loop.index, layout.group)
                 target_start = along(target_block, loop.index, layout.group)
                 group = [load(row, source_start, target_start) for row in rows]
+                if scale:
+                    group = [[builder.fmul(scale, value) for value in row] for row in group]
                 for q, bit in enumerate(row_bits):
                     rotate_rows(q, bit, group)
                 for q, bit in enumerate(lane_bits, start=n_row_qubits):
@@ -289,29 +299,21 @@ _rotate_1, _rotate_2, _rotate_3 = (_sweep(n, in_vector=False) for n in (1, 2, 3)
 # ------------------------------------------------------------------------ the loops around a sweep
 
 
-def _compile(function: Callable, **options):
-    """Numba's njit, storing the code on disk where a folder can be written."""
-    try:
-        return numba.njit(function, nogil=True, cache=True, **options)
-    except RuntimeError:  # no folder to write to
-        return numba.njit(function, nogil=True, **options)
-
-
 # with sums in any order, or they would not be vectorised
-_compile_sums = partial(_compile, fastmath={"reassoc", "contract"})
+_compile_sums = partial(compiled, fastmath={"reassoc", "contract"})
 
 
-@_compile
-def _rotate(source, target, layout, cos, sin, qubit, n_qubits, overlaps):
+@compiled
+def _rotate(source, target, layout, tan, qubit, n_qubits, overlaps):
     if n_qubits == 3:
-        _rotate_3(source, target, layout, cos, sin, qubit, overlaps, None)
+        _rotate_3(source, target, layout, tan, qubit, overlaps, None, None)
     elif n_qubits == 2:
-        _rotate_2(source, target, layout, cos, sin, qubit, overlaps, None)
+        _rotate_2(source, target, layout, tan, qubit, overlaps, None, None)
     else:
-        _rotate_1(source, target, layout, cos, sin, qubit, overlaps, None)
+        _rotate_1(source, target, layout, tan, qubit, overlaps, None, None)
 
 
-@_compile
+@compiled
 def _gather(source, target, start, stop, permutations, which, state):
     # unsigned: Numba would test a signed index for Python's counting from the end
     sources = permutations.sources[which]
@@ -327,11 +329,11 @@ def _gather(source, target, start, stop, permutations, which, state):
                 new[i] = old[np.uint32(sources[i])]
 
 
-@_compile
+@compiled
 def _rotate_chunk(source, target, state, chunk, shape, permutations, which, gates, overlaps):
     """Permute into one chunk of the target and rotate the qubits that number its vectors."""
     lanes, n_bits, n_high = shape
-    cos, sin, rotated = gates
+    tan, scale, rotated = gates
     start, stop = chunk * lanes << n_bits, (chunk + 1) * lanes << n_bits
     first = state + start
     qubit = n_high + n_bits - 3
@@ -339,11 +341,11 @@ def _rotate_chunk(source, target, state, chunk, shape, permutations, which, gate
         heads = permutations.heads[which][start // lanes : stop // lanes]
         permutation = (heads, permutations.pattern[which])
         layout = Layout(state, 0, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
-        _rotate_first(source, target, layout, cos, sin, qubit, overlaps, permutation)
+        _rotate_first(source, target, layout, tan, qubit, overlaps, permutation, scale)
     else:
         _gather(source, target, start, stop, permutations, which, state)
         layout = Layout(first, lanes, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
-        _rotate_first(target, target, layout, cos, sin, qubit, overlaps, None)
+        _rotate_first(target, target, layout, tan, qubit, overlaps, None, scale)
     bit = 3
     while bit < n_bits:
         n = min(3, n_bits - bit)
@@ -351,11 +353,11 @@ def _rotate_chunk(source, target, state, chunk, shape, permutations, which, gate
         if rotated[qubit : qubit + n].any():
             row, n_blocks = lanes << bit, 1 << n_bits - bit - n
             layout = Layout(first, row, row << n, first, row, row << n, n_blocks, 1 << bit, lanes)
-            _rotate(target, target, layout, cos, sin, qubit, n, overlaps)
+            _rotate(target, target, layout, tan, qubit, n, overlaps)
         bit += n
 
 
-@_compile
+@compiled
 def _rotate_column(arrays, buffer, state, column, shape, gates, overlaps):
     """Rotate the first qubits, which number the chunks, in COLUMN neighbouring vectors of each.
 
@@ -363,7 +365,7 @@ def _rotate_column(arrays, buffer, state, column, shape, gates, overlaps):
     in place would evict them: the sweeps between the first and the last stay in a buffer.
     """
     lanes, n_bits, n_high = shape
-    cos, sin, _ = gates
+    tan = gates[0]
     first, chunk, row = state + column * COLUMN * lanes, lanes << n_bits, COLUMN * lanes
     for qubit in range(0, n_high, 3):
         n = min(3, n_high - qubit)
@@ -383,7 +385,7 @@ def _rotate_column(arrays, buffer, state, column, shape, gates, overlaps):
             target_start, rest * target_row, rows * target_row,
             n_blocks, n_groups, lanes,
         )  # fmt: skip
-        _rotate(source, target, layout, cos, sin, qubit, n, overlaps)
+        _rotate(source, target, layout, tan, qubit, n, overlaps)
 
 
 def _arrays_like(arrays, n):
@@ -410,7 +412,7 @@ def _arrays_like_overload(arrays, n):
     return allocate_one if n_arrays == 1 else allocate
 
 
-@_compile
+@compiled
 def _walk(
     here, there, state, shape, permutations, order, last, kinds, gates, overlaps, board, helping
 ):
@@ -428,14 +430,14 @@ def _walk(
     took 20 times as long as one thread when a second process kept the cores busy.)
     """
     lanes, n_bits, n_high = shape
-    cos, sin, rotated = gates
+    tan, scale, rotated = gates
     claimed, done, partial = board
     n_chunks, n_columns = 1 << n_high, (1 << n_bits) // COLUMN
     buffer = _arrays_like(here, COLUMN * lanes << n_high if n_high > 3 else 0)
     phase = 0
     for i in range(len(order) + 1):
         step = min(i, len(order) - 1)
-        gate = (cos[step], sin[step], rotated[kinds[step]])
+        gate = (tan[step], scale[step], rotated[kinds[step]])
         job = _claim_job(claimed, phase, helping)
         while job <= n_chunks:
             if job == n_chunks:
@@ -463,7 +465,7 @@ def _walk(
             phase += 1
 
 
-@_compile
+@compiled
 def _claim_job(claimed, phase, helping):
     """The number of a job that is now the caller's, or one past all jobs."""
     if helping and _look(claimed, claimed.size - 1):
@@ -471,7 +473,7 @@ def _claim_job(claimed, phase, helping):
     return _add_one(claimed, phase)
 
 
-@_compile
+@compiled
 def _wait(claimed, done, phase, n_jobs, helping):
     """Wait until the phase is done; False if a helping thread should leave."""
     patience = PATIENCE
@@ -484,7 +486,7 @@ def _wait(claimed, done, phase, n_jobs, helping):
     return not (helping and _look(claimed, claimed.size - 1))
 
 
-@_compile
+@compiled
 def _add_up(partial, overlaps):
     for row in partial:
         for q in range(row.size):
@@ -492,7 +494,7 @@ def _add_up(partial, overlaps):
             row[q] = 0
 
 
-@_compile
+@compiled
 def _new_board(n_steps, shape, n_overlaps):
     """Nothing claimed, nothing done."""
     _, n_bits, n_high = shape
@@ -502,7 +504,7 @@ def _new_board(n_steps, shape, n_overlaps):
     return claimed, np.zeros(n_phases, np.int64), np.zeros((2, n_jobs, n_overlaps))
 
 
-@_compile
+@compiled
 def _walk_batch(
     here, there, shape, permutations, order, last, kinds, gates, overlaps, board, helping
 ):
@@ -525,10 +527,53 @@ def _walk_batch(
         pass
 
 
+# ------------------------------------------------------------- from angles to gates, and back again
+
+
+@compiled
+def _gates(cos, sin, rotated, kinds, idle, like):
+    """Tangents, shape (steps, N), products of cosines, shape (steps,), and the smallest of these.
+
+    ``cos`` and ``sin`` are those of half the angles, without the ``idle`` qubits.
+    """
+    n_steps = len(cos)
+    tan = np.zeros((n_steps, rotated.shape[1]), like.dtype)
+    scale = np.empty(n_steps, like.dtype)
+    smallest = np.inf
+    for step in range(n_steps):
+        product = 1.0
+        for q in range(cos.shape[1]):
+            if rotated[kinds[step], idle + q]:
+                tan[step, idle + q] = sin[step, q] / cos[step, q]
+                product *= cos[step, q]
+        scale[step] = product
+        smallest = min(smallest, abs(product))
+    return tan, scale, smallest
+
+
+@compiled
+def _gradients(overlaps, tan, first, sequence, rotated, idle):
+    """The gradients of a block's angles from the overlaps of a walk back: the last step's first.
+
+    Overlaps are those of a state and a gradient that were scaled by all cosines and have grown by
+    those of the qubits before this one in ``sequence``: both lack the cosines of the others.
+    """
+    n_rows = len(first)
+    gradients = np.zeros((n_rows, rotated.shape[1] - idle), tan.dtype)
+    for row in range(n_rows):
+        step = first[n_rows - 1 - row]
+        lacking = 1.0
+        for q in sequence[::-1]:
+            lacking /= 1 + np.float64(tan[step, q]) ** 2
+            if rotated[row % len(rotated), q]:
+                gradients[row, q - idle] = overlaps[step, q] / lacking / 2
+    return gradients
+
+
 # ------------------------------------------------------ from product states to expectation values
 
 
-@_compile
+@compiled
 def _prepend(qubit, old, new):
     """new = qubit (x) old: complex numbers, the real parts in one array and the others in one."""
     m = old[0].size
@@ -541,7 +586,7 @@ def _prepend(qubit, old, new):
             new_imag[i] = real * old_imag[i] + imag * old_real[i]
 
 
-@_compile
+@compiled
 def _multiply_out(qubits, tails, states):
     """Write the product state, and on the way the product of the last n < N qubits.
 
@@ -574,7 +619,7 @@ def _read_out(probabilities, values):
         values[q] = total
 
 
-@_compile
+@compiled
 def _read_out_adjoint(gradients, weights):
     """The gradient of each probability, from that of each <Z>."""
     weights[0] = 0
@@ -611,7 +656,7 @@ def _peel(qubits, tails, states, gradients):
         gradients[q, 1, 0], gradients[q, 1, 1] = sum_2, sum_3
 
 
-@_compile
+@compiled
 def _expect(qubits, values, finals, shape, permutations, order, last, kinds, gates, board, helping):
     """Write <Z>, shape (B, N), and unless ``finals`` is empty the final states, shape (B, 2, size).
 
@@ -645,7 +690,7 @@ def _expect(qubits, values, finals, shape, permutations, order, last, kinds, gat
         pass
 
 
-@_compile
+@compiled
 def _expect_adjoint(
     qubits, finals, gradients, qubit_gradients, overlaps,
     shape, permutations, order, last, kinds, gates, board, helping,
@@ -684,6 +729,7 @@ def _expect_adjoint(
 
 # --------------------------------------------------------------------------------- what torch sees
 
+_spare: list[np.ndarray] = []  # memory of the last walk
 _busy_until = [0.0]  # seconds: no help is asked for before, since it was called off lately
 _known_tables: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 
@@ -701,7 +747,7 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """
     if len(angles) == 0:
         return states.clone()
-    final, _ = _run(block, *_forwards(block, angles), (states.detach(),))
+    final, _ = _run(_plan(block, angles), (states.detach(),))
     return final
 
 
@@ -721,9 +767,9 @@ def apply_adjoint(
     """
     if len(angles) == 0:
         return torch.zeros_like(angles), gradients.clone()
-    walk = _backwards(block, angles)
-    initial, overlaps = _run(block, *walk, (states.detach(), gradients.detach()))
-    return _angle_gradients(block, overlaps, angles), initial
+    plan = _plan(block, angles, back=True)
+    initial, overlaps = _run(plan, (states.detach(), gradients.detach()))
+    return _angle_gradients(plan, overlaps), initial
 
 
 def expectations(
@@ -741,13 +787,12 @@ def expectations(
         Shape (B, N), and what ``expectations_adjoint`` needs of the final states.
     """
     qubits = qubits.detach().contiguous()
-    settings, idle = _settings(block, *_forwards(block, angles))
-    size = 2 ** (block.n_qubits + idle)
+    plan = _plan(block, angles)
     values = qubits.new_empty(qubits.shape[:2])
-    finals = qubits.new_empty(len(qubits) if keep else 0, 2, size)
-    board = _new_board.py_func(0, settings[0], 0)
-    arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *settings, board)
-    _run_with_help(_expect, arguments, 2 * len(qubits) * size * len(angles), len(qubits))
+    finals = qubits.new_empty(len(qubits) if keep else 0, 2, plan.size)
+    board = _new_board.py_func(0, plan.shape, 0)
+    arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *plan.walk, board)
+    _run_with_help(_expect, arguments, 2 * len(qubits) * plan.work, len(qubits))
     return values, finals
 
 
@@ -766,101 +811,169 @@ def expectations_adjoint(
     Returns:
         d loss / d angles, shape (L * S, N), and d loss / d qubits, shape (B, N, 2, 2).
     """
-    settings, idle = _settings(block, *_backwards(block, angles))
-    size = 2 ** (block.n_qubits + idle)
+    plan = _plan(block, angles, back=True)
     qubits = qubits.detach().contiguous()
     qubit_gradients = torch.empty_like(qubits)
-    overlaps = np.zeros((len(qubits), len(angles), block.n_qubits + idle))
+    overlaps = np.zeros((len(qubits), *plan.tan.shape))
     arguments = (
         qubits.numpy(), finals.numpy(), gradients.detach().contiguous().numpy(),
-        qubit_gradients.numpy(), overlaps, *settings, _new_board.py_func(0, settings[0], 0),
+        qubit_gradients.numpy(), overlaps, *plan.walk, _new_board.py_func(0, plan.shape, 0),
     )  # fmt: skip
-    _run_with_help(_expect_adjoint, arguments, 2 * len(qubits) * size * len(angles), len(qubits))
-    return _angle_gradients(block, overlaps.sum(0)[:, idle:], angles), qubit_gradients
+    _run_with_help(_expect_adjoint, arguments, 2 * len(qubits) * plan.work, len(qubits))
+    return _angle_gradients(plan, overlaps.sum(0)), qubit_gradients
 
 
-def _forwards(block: RealBlock, angles: Tensor) -> tuple[bool, Tensor, np.ndarray, np.ndarray, int]:
-    """For ``_settings``: whether the block is inverted, angles, kinds, order, last."""
-    kinds = np.arange(len(angles)) % block.n_steps
-    order = np.roll(kinds, 1)
-    order[0] = block.n_steps  # nothing to permute before the first rotations
-    return False, angles.detach(), kinds, order, kinds[-1]
+class Plan(NamedTuple):
+    """What a walk does, step by step."""
+
+    shape: tuple[int, int, int]  # lanes, n_bits, n_high
+    permutations: Permutations
+    order: np.ndarray  # (steps,), which of them comes before each step's rotations
+    last: int  # the one at the end, or -1
+    kinds: np.ndarray  # (steps,), each one's number in the block
+    tan: np.ndarray  # (steps, N), of half the angles
+    scale: np.ndarray  # (steps,), the product of their cosines
+    rotated: np.ndarray  # (kinds, N), whether a qubit has a rotation
+    first: np.ndarray  # each angle row's step: where it became two, the first
+    idle: int  # qubits in front that a small circuit lacks
+
+    @property
+    def walk(self) -> tuple:
+        """The arguments of ``_walk`` that the plan knows."""
+        gates = (self.tan, self.scale, self.rotated)
+        return self.shape, self.permutations, self.order, self.last, self.kinds, gates
+
+    @property
+    def size(self) -> int:
+        """Amplitudes of a state."""
+        return 2 ** self.tan.shape[1]
+
+    @property
+    def work(self) -> int:
+        """Amplitudes times steps, for a state."""
+        return self.size * len(self.order)
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether the permutations leave the final state where the first one was."""
+        return (len(self.order) + (self.last >= 0)) % 2 == 0
 
 
-def _backwards(
-    block: RealBlock, angles: Tensor
-) -> tuple[bool, Tensor, np.ndarray, np.ndarray, int]:
-    """As ``_forwards``, to undo it: each step's permutation, then its rotations."""
-    kinds = np.arange(len(angles))[::-1] % block.n_steps
-    return True, -angles.detach().flip(0), kinds, kinds, -1
-
-
-def _angle_gradients(block: RealBlock, overlaps: np.ndarray, angles: Tensor) -> Tensor:
-    """From overlaps, shape (L * S, N), the last step's first."""
-    rotated = block.rotated[np.arange(len(angles)) % block.n_steps]
-    return torch.from_numpy(np.where(rotated, overlaps[::-1], 0) / 2).to(angles.dtype)
-
-
-def _run(
-    block: RealBlock,
-    inverse: bool,
-    angles: Tensor,
-    kinds: np.ndarray,
-    order: np.ndarray,
-    last: int,
-    states: tuple[Tensor, ...],
-) -> tuple[Tensor, np.ndarray]:
-    """Walk; return the last of ``states`` at the end, and the overlaps, shape (L * S, N)."""
-    settings, idle = _settings(block, inverse, angles, kinds, order, last)
-    angles, shape = angles.numpy(), settings[0]
-    lanes = shape[0]
-    n_states, n_qubits = len(states[0]), block.n_qubits
-    size = 2 ** (n_qubits + idle)
-
-    # numpy's memory, not torch's: it asks the system for huge pages
-    step = n_states * size + PADDING * lanes
-    memory = np.empty(2 * len(states) * step + lanes, angles.dtype)
-    start = lanes - memory.ctypes.data % VECTOR_BYTES // angles.itemsize
-    arrays = [memory[start + a * step :][: n_states * size] for a in range(2 * len(states))]
-    for array, amplitudes in zip(arrays, states, strict=False):
-        rows = array.reshape(n_states, size)
-        rows[:, : 2**n_qubits] = amplitudes.numpy()
-        rows[:, 2**n_qubits :] = 0
-    here, there = tuple(arrays[: len(states)]), tuple(arrays[len(states) :])
-
-    n_groups = min(n_states, GROUPS)
-    overlaps = np.zeros((n_groups, len(kinds), n_qubits + idle if len(states) == 2 else 0))
-    board = _new_board.py_func(len(kinds), shape, overlaps.shape[2])
-    if n_states == 1:
-        walk, arguments = _walk, (here, there, 0, *settings, overlaps[0], board)
-    else:
-        walk, arguments = _walk_batch, (here, there, *settings, overlaps, board)
-    n_jobs = n_groups if n_states > 1 else 1 << shape[2]
-    _run_with_help(walk, arguments, n_states * size * len(kinds), n_jobs)
-    end = here if (len(kinds) + (last >= 0)) % 2 == 0 else there
-    final = torch.from_numpy(end[-1].reshape(n_states, size)[:, : 2**n_qubits]).clone()
-    return final, overlaps.sum(0)[:, idle:]
-
-
-def _settings(
-    block: RealBlock, inverse: bool, angles: Tensor, kinds: np.ndarray, order: np.ndarray, last: int
-) -> tuple[tuple, int]:
-    """What ``_walk`` is told, from shape to gates, and the number of idle qubits.
+def _plan(block: RealBlock, angles: Tensor, *, back: bool = False) -> Plan:
+    """Lay out a walk through the block's steps, or ``back`` from their end; angles (steps, N).
 
     The first sweep needs 8 vectors: smaller circuits get idle qubits in front.
+
+    A rotation is cos * [[1, -tan], [tan, 1]]: without the cosine, one multiply-add an amplitude.
+    A step's cosines all multiply its amplitudes as they are loaded. Where that would leave too
+    little of them, the step is done as two with half its angles.
     """
-    angles = angles.numpy()
+    angles = angles.detach().numpy()
     lanes = VECTOR_BYTES // angles.itemsize
     lane_bits = lanes.bit_length() - 1
     idle = max(0, lane_bits + 3 - block.n_qubits)
     vector_bits = block.n_qubits + idle - lane_bits
     chunk_bits = min(vector_bits, CHUNK.bit_length() - 1)
-    half = np.zeros((len(angles), block.n_qubits + idle), angles.dtype)
-    np.divide(angles, 2, out=half[:, idle:], where=block.rotated[kinds])
-    permutations, rotated = _tables(block, inverse, lanes, idle)
-    gates = (np.cos(half), np.sin(half), rotated)
     shape = (lanes, chunk_bits, vector_bits - chunk_bits)
-    return (shape, permutations, order, last, kinds, gates), idle
+    permutations, rotated = _tables(block, back, lanes, idle)
+    kinds, order, last, first = _steps(len(angles), block.n_steps, back)
+    half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
+    tan, scale, smallest = _gates(np.cos(half), np.sin(half), rotated, kinds, idle, angles)
+    if smallest < SMALLEST_SCALE:
+        n_steps = 1 + (np.abs(scale) < SMALLEST_SCALE)
+        turns = np.where(block.rotated[kinds] & (n_steps == 2)[:, None], np.rint(half / np.pi), 0)
+        half -= np.pi * turns  # which changes the sign of the state and nothing else
+        signs = 1 - 2 * (turns.sum(axis=1) % 2)
+        first = n_steps.cumsum() - n_steps
+        half = np.repeat(half / n_steps[:, None], n_steps, axis=0)
+        kinds = np.repeat(kinds, n_steps)
+        moves = np.full(len(kinds), block.n_steps)  # the identity
+        moves[first] = order
+        order = moves
+        tan, scale, _ = _gates(np.cos(half), np.sin(half), rotated, kinds, idle, angles)
+        scale[first] *= signs
+    return Plan(shape, permutations, order, last, kinds, tan, scale, rotated, first, idle)
+
+
+@lru_cache(maxsize=64)
+def _steps(
+    n_steps: int, n_kinds: int, back: bool
+) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """Each step's number in the block, the permutation before it, the last one, and a range."""
+    steps = np.arange(n_steps)
+    if back:  # undo each step: its permutation, then its rotations
+        kinds = np.ascontiguousarray(steps[::-1] % n_kinds)
+        return kinds, kinds, -1, steps
+    kinds = steps % n_kinds
+    order = np.roll(kinds, 1)
+    order[0] = n_kinds  # nothing to permute before the first rotations
+    return kinds, order, int(kinds[-1]), steps
+
+
+def _angle_gradients(plan: Plan, overlaps: np.ndarray) -> Tensor:
+    """From the overlaps of a walk back, shape of ``plan.tan``."""
+    sequence = _sequence(plan.shape)
+    return torch.from_numpy(
+        _gradients(overlaps, plan.tan, plan.first, sequence, plan.rotated, plan.idle)
+    )
+
+
+@cache
+def _sequence(shape: tuple[int, int, int]) -> np.ndarray:
+    """The qubits in the order in which ``_walk`` rotates them."""
+    lanes, n_bits, n_high = shape
+    n_qubits = n_high + n_bits + lanes.bit_length() - 1
+    qubit = n_high + n_bits - 3
+    sequence = list(range(qubit, n_qubits))
+    while qubit > n_high:
+        first = max(qubit - 3, n_high)
+        sequence += range(first, qubit)
+        qubit = first
+    return np.array([*sequence, *range(n_high)])
+
+
+def _run(plan: Plan, states: tuple[Tensor, ...]) -> tuple[Tensor, np.ndarray]:
+    """Walk; return the last of ``states`` at the end, and the overlaps, shape of ``plan.tan``."""
+    lanes, size = plan.shape[0], plan.size
+    n_states, n_amplitudes = states[0].shape
+
+    step = n_states * size + PADDING * lanes
+    memory = _memory(2 * len(states) * step + lanes, plan.tan.dtype)
+    start = lanes - memory.ctypes.data % VECTOR_BYTES // memory.itemsize
+    arrays = [memory[start + a * step :][: n_states * size] for a in range(2 * len(states))]
+    for array, amplitudes in zip(arrays, states, strict=False):
+        rows = array.reshape(n_states, size)
+        rows[:, :n_amplitudes] = amplitudes.numpy()
+        rows[:, n_amplitudes:] = 0
+    here, there = tuple(arrays[: len(states)]), tuple(arrays[len(states) :])
+
+    n_groups = min(n_states, GROUPS)
+    n_steps, n_qubits = plan.tan.shape
+    overlaps = np.zeros((n_groups, n_steps, n_qubits if len(states) == 2 else 0))
+    board = _new_board.py_func(n_steps, plan.shape, overlaps.shape[2])
+    if n_states == 1:
+        walk, arguments = _walk, (here, there, 0, *plan.walk, overlaps[0], board)
+    else:
+        walk, arguments = _walk_batch, (here, there, *plan.walk, overlaps, board)
+    n_jobs = n_groups if n_states > 1 else 1 << plan.shape[2]
+    _run_with_help(walk, arguments, n_states * plan.work, n_jobs)
+    end = here if plan.ends_here else there
+    final = torch.from_numpy(end[-1].reshape(n_states, size)[:, :n_amplitudes]).clone()
+    if memory.nbytes <= KEPT_BYTES:
+        _spare[:] = [memory]
+    return final, overlaps.sum(0) if n_groups > 1 else overlaps[0]
+
+
+def _memory(n: int, dtype: np.dtype) -> np.ndarray:
+    """Room for n numbers, that of the last walk if it fits: new pages cost a sixth of a walk."""
+    try:
+        memory = _spare.pop()  # which nobody else has then
+        if memory.dtype == dtype and memory.size >= n:
+            return memory
+    except IndexError:
+        pass
+    # numpy's memory, not torch's: it asks the system for huge pages
+    return np.empty(n, dtype)
 
 
 def _run_with_help(walk: Callable, arguments: tuple, work: int, n_jobs: int) -> None:
