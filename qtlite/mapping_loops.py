@@ -17,7 +17,7 @@ import numpy as np
 
 from qtlite.compiling import compiled
 
-ROWS = 128  # at a time
+ROWS = 256  # at a time
 
 ONE, TWO, FLAT = map(np.float32, (1, 2, 10))  # tanh(10) is 1 in float32
 # A float32 of this size has no digits after the point: adding it and taking it away again rounds,

@@ -110,6 +110,7 @@ def normalise_weights(
 def _normalise(tensor: Tensor, target: WeightScale, scheme: str) -> Tensor:
     if target.has_rows and scheme == "row":
         rows = tensor.flatten(1)
-        tensor = F.layer_norm(rows, rows.shape[1:], eps=VARIANCE_FLOOR).view_as(tensor)
+        scale = rows.new_full(rows.shape[1:], target.scale)  # there it costs no step of its own
+        return F.layer_norm(rows, rows.shape[1:], scale, eps=VARIANCE_FLOOR).view_as(tensor)
     tensor = tensor * target.scale
     return tensor + target.centre if target.centre else tensor
