@@ -135,7 +135,7 @@ One value and gradient at 19 × 323 raises the process's memory by \
 
 ## How far from the floor
 
-The forward pass alone on one thread, against its flops (3 for each Ry and amplitude) over the
+The forward pass alone on one thread, against its flops (2 for each Ry and amplitude) over the
 measured peak ({results["peaks"]["flops_per_s"] / 1e9:.0f} Gflop/s, the faster of multiply-adds in
 registers and a product of large matrices) and its bytes over the measured speed of a copy of the
 same size.
