@@ -154,8 +154,8 @@ def machine_peaks() -> dict[str, float]:
 def forward_and_floor(n_qubits: int, n_blocks: int, peaks: dict[str, float]) -> dict[str, Any]:
     """The forward loops alone on one thread, and the least time they could take on this machine.
 
-    An Ry costs 2 flops an amplitude (the cosine, common to all, aside); a block reads and writes the state
-    once.
+    An Ry costs 2 flops an amplitude (the cosine, common to all, aside); a block reads and writes
+    the state once.
     """
     torch.set_num_threads(1)
     block = read_block(ry_linear_cnot, n_qubits, n_qubits)

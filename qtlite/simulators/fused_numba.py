@@ -49,7 +49,7 @@ COLUMN = 16  # vectors side by side while the high qubits are rotated
 # between state and gradient: a power of two apart, they would push each other out of the cache
 PADDING = 24  # vectors
 GROUPS = 32  # of the states in a batch: what threads share out
-PATIENCE = 4_000_000  # looks at a counter, some milliseconds; a job takes 0.02 ms
+PATIENCE = 32_000_000  # looks at a counter, some 5 ms: a new thread may wait so long for its core
 # What the amplitudes are scaled to at most before a step's rotations let them grow again: overlaps
 # are taken in between, and must be far from the smallest float32.
 SMALLEST_SCALE = 2.0**-32
@@ -425,7 +425,7 @@ def _walk(
     thread claims a job of the present phase, does it, and so on; when all jobs are done, the next
     phase begins. Chunks have their own rows of partial overlaps, added up one phase later, lest the
     sum depend on who came first. On a busy machine the system may put a thread to sleep in the
-    middle of a job, for a hundred times as long as the job takes: whoever has waited so long calls
+    middle of a job, for a thousand times as long as the job takes: whoever has waited so long calls
     the help off, and the caller does the rest alone. (OpenMP's barriers, which wait each time,
     took 20 times as long as one thread when a second process kept the cores busy.)
     """
