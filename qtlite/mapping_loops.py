@@ -6,6 +6,9 @@ dozen instructions on whole vectors. Within 2e-7 of the true value.
 A net of a few dozen features is done for some rows at a time, from the inputs to the output, and
 back, while all that belongs to them is in the first cache: a product of matrices this small costs
 more in calls than in arithmetic. Each feature has a line of ``ROWS`` numbers.
+
+The first call compiles for about 5 s and stores the code beside this file or in the user's cache
+folder.
 """
 
 from __future__ import annotations
