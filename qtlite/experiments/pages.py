@@ -21,7 +21,8 @@ _start = time.perf_counter()
 def say(markdown: str) -> None:
     """Show Markdown in the page: prose whose numbers are computed and so cannot go stale.
 
-    Outside a notebook the text is printed as it is.
+    Outside a notebook the text is printed as it is. In one, no line breaks between a number and its
+    error or its "seeds".
 
     Example:
         >>> say(f"A block has **{6 + 7}** angles.")
@@ -34,7 +35,7 @@ def say(markdown: str) -> None:
         return
     from IPython.display import Markdown, display
 
-    display(Markdown(markdown))
+    display(Markdown(_UNBROKEN.sub(NO_BREAK, markdown)))
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
