@@ -12,6 +12,7 @@ from qtlite.experiments.tables import (
     choices_table,
     results,
     table,
+    with_more_time,
     write_between_marks,
     write_tables,
 )
@@ -19,8 +20,8 @@ from qtlite.experiments.tables import (
 ROOT = Path(__file__).parents[1]
 
 
-def record(accuracy, **changes):
-    config = recipe_config("qtlite", "mnist", **changes)
+def record(accuracy, recipe="qtlite", **changes):
+    config = recipe_config(recipe, "mnist", **changes)
     return {
         "dataset": "mnist",
         "model": config.model,
@@ -47,9 +48,26 @@ def test_mean_deviation_and_number_of_seeds_stand_in_the_row():
 def test_heads_say_how_many_steps_a_recipe_takes():
     # 60,000 images by 128 make 469 batches, the last one smaller; 50,000 by 1,000 make 50
     head = table("mnist", []).splitlines()[0]
-    assert "| qtlite, 9,380 steps | thorough, 23,450 steps | literal, 23,450 steps |" in head
+    assert head.endswith(
+        "| qtlite, 9,380 steps | thorough, 23,450 steps "
+        "| literal, 23,450 steps | released, 23,450 steps |"
+    )
     head = table("cifar10", []).splitlines()[0]
-    assert "| qtlite, 1,000 steps | thorough, 2,500 steps | literal, 50,000 steps |" in head
+    assert head.endswith(
+        "| qtlite, 1,000 steps | thorough, 2,500 steps "
+        "| literal, 50,000 steps | released, 50,000 steps |"
+    )
+
+
+def test_more_time_is_told_of_one_depth_whatever_else_is_recorded():
+    records = [
+        record(0.99, recipe="thorough", model="qt", n_blocks=121),
+        record(0.98, recipe="thorough", model="qt", n_blocks=16),
+    ]
+    assert with_more_time(records, "mnist") == ""
+    text = with_more_time([*records, record(0.97, recipe="thorough", model="classical")], "mnist")
+    assert "QT-121 has 99.00 (1 seed) %" in text
+    assert "as usual 97.00 (1 seed) %" in text
 
 
 def test_one_seed_says_so():

@@ -21,13 +21,14 @@ _start = time.perf_counter()
 def say(markdown: str) -> None:
     """Show Markdown in the page: prose whose numbers are computed and so cannot go stale.
 
-    Outside a notebook the text is printed as it is. In one, no line breaks between a number and its
-    error or its "seeds".
+    No line breaks between a number and its error or its "seeds". Outside a notebook the text is
+    printed.
 
     Example:
         >>> say(f"A block has **{6 + 7}** angles.")
         A block has **13** angles.
     """
+    markdown = _UNBROKEN.sub(NO_BREAK, markdown)
     try:
         get_ipython()  # there in every notebook
     except NameError:
@@ -35,13 +36,11 @@ def say(markdown: str) -> None:
         return
     from IPython.display import Markdown, display
 
-    display(Markdown(_UNBROKEN.sub(NO_BREAK, markdown)))
+    display(Markdown(markdown))
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Show a table; columns that hold numbers alone are aligned right.
-
-    A line does not break between a number and its error or its "seeds".
 
     Example:
         >>> show_table(["recipe", "loss / nat"], [["literal", "2.303"]])
@@ -49,7 +48,7 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         | :-- | --: |
         | literal | 2.303 |
     """
-    rows = [[_UNBROKEN.sub(NO_BREAK, str(cell)) for cell in row] for row in rows]
+    rows = [list(map(str, row)) for row in rows]
     alignment = [
         "--:" if all(map(_is_number, cells)) else ":--" for cells in zip(*rows, strict=True)
     ]
