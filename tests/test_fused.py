@@ -222,8 +222,9 @@ def everything(n_qubits):
     ]
 
 
-@pytest.mark.parametrize("n_qubits", [13, 16])
-def test_large_circuits_against_references(n_qubits):
+@pytest.mark.parametrize(("n_qubits", "whole"), [(13, None), (16, None), (13, 2**9), (16, 2**9)])
+def test_large_circuits_against_references(n_qubits, whole, monkeypatch):
+    monkeypatch.setattr(fused_numba, "WHOLE", whole or fused_numba.WHOLE)
     gates = everything(n_qubits)
     angles, weights = sample(n_qubits)
     block = read_block(block_of(gates), n_qubits, N_ANGLES)
@@ -234,6 +235,65 @@ def test_large_circuits_against_references(n_qubits):
     rounded = single[0].detach().double().requires_grad_()
     exact = by_fused(fused_torch, block, rounded, single[1].double())
     assert_same(by_fused(fused_numba, block, *single), exact, 1e-5)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """The loops' ways through a state that is larger than the cache, for smaller ones."""
+    monkeypatch.setattr(fused_numba, "WHOLE", 2**4)
+    monkeypatch.setattr(fused_numba, "CHUNK", 2**4)
+
+
+def upwards(circuit, angles):
+    """CNOTs from each qubit to the one before: chunks are mixed."""
+    for qubit in range(circuit._nqubits):
+        circuit.ry(qubit, theta=angles[qubit])
+    for qubit in reversed(range(circuit._nqubits - 1)):
+        circuit.cnot(qubit + 1, qubit)
+
+
+def reversed_signs(circuit, angles):
+    """Chunks stay whole, in cycles of two and one, and some amplitudes change their sign."""
+    for qubit in range(circuit._nqubits):
+        circuit.ry(qubit, theta=angles[qubit])
+    circuit.x(0)
+    circuit.cnot(1, 2)
+    circuit.cz(0, circuit._nqubits - 1)
+
+
+@pytest.mark.parametrize("block_function", [ry_linear_cnot, upwards, reversed_signs])
+@pytest.mark.parametrize("n_states", [1, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_permutations_in_place_and_not(block_function, n_states, dtype, tolerance, small_chunks):
+    n_qubits = 13
+    block = read_block(block_function, n_qubits, n_qubits)
+    plan = fused_numba._plan(block, torch.zeros(5, n_qubits, dtype=dtype))
+    assert block.n_steps == 1
+    assert plan.shape[2] > 0
+    assert (plan.n_moves == 2) == (block_function is not upwards)
+    angles = torch.rand(5, n_qubits, dtype=torch.float64)
+    states, gradients = torch.randn(2, n_states, 2**n_qubits, dtype=torch.float64)
+    expected = fused_torch.apply(block, angles, states)
+    final = fused_numba.apply(block, angles.to(dtype), states.to(dtype))
+    torch.testing.assert_close(final.double(), expected, atol=10 * tolerance, rtol=tolerance)
+    found = fused_numba.apply_adjoint(block, angles.to(dtype), final, gradients.to(dtype))
+    exact = fused_torch.apply_adjoint(block, angles, expected, gradients)
+    for ours, theirs in zip(found, exact, strict=True):
+        scale = theirs.abs().max().item()
+        torch.testing.assert_close(ours.double(), theirs, atol=tolerance * scale, rtol=0)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(circuits(max_qubits=12))
+def test_any_real_circuit_in_chunks(circuit):
+    n_qubits, gates = circuit
+    angles, weights = sample(n_qubits)
+    block = read_block(block_of(gates), n_qubits, N_ANGLES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused_numba, "WHOLE", 2**4)
+        patch.setattr(fused_numba, "CHUNK", 2**4)
+        found = by_fused(fused_numba, block, angles, weights)
+    assert_same(found, by_tensorcircuit(n_qubits, block_of(gates), angles, weights), 1e-10)
 
 
 @pytest.mark.parametrize("n_qubits", [14, 17, 20])
@@ -387,6 +447,7 @@ def test_nan_comes_out_where_nan_goes_in(module, where):
 @pytest.mark.parametrize("n_states", [1, 40])
 def test_threads_do_not_change_one_bit(n_states, monkeypatch):
     monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(fused_numba, "WHOLE", fused_numba.CHUNK)
     n_qubits = 17 if n_states == 1 else 9
     block = read_block(ry_linear_cnot, n_qubits, n_qubits)
     angles = torch.rand(6, n_qubits)
@@ -460,7 +521,7 @@ def test_memory_does_not_grow_with_the_blocks():
 @pytest.mark.parametrize("n_qubits", [3, 9, 14])
 @pytest.mark.parametrize("steep", [math.pi, -math.pi, math.pi + 1e-6, 3 * math.pi, 9.0])
 def test_half_angles_without_cosines_cost_no_accuracy_and_no_sign(
-    n_qubits, steep, dtype, tolerance
+    n_qubits, steep, dtype, tolerance, small_chunks
 ):
     """The loops divide by cosines: of angles near pi these are 0, and a product of many is tiny."""
     block = read_block(ry_linear_cnot, n_qubits, n_qubits)

@@ -41,7 +41,7 @@ class _Apply(torch.autograd.Function):
     def backward(ctx, gradients: Tensor):
         angles, final = ctx.saved_tensors
         angle_gradients, state_gradients = engine(final.device, final.dtype).apply_adjoint(
-            ctx.block, angles, final, gradients.contiguous()
+            ctx.block, angles, final, gradients.contiguous(), initial=ctx.needs_input_grad[2]
         )
         return None, angle_gradients, state_gradients
 
@@ -157,7 +157,8 @@ class _Probabilities(torch.autograd.Function):
     def backward(ctx, gradients: Tensor):
         angles, final = ctx.saved_tensors
         run = engine(final.device, final.dtype)
-        angle_gradients, _ = run.apply_adjoint(ctx.block, angles, final, 2 * final * gradients)
+        gradients = (final * gradients).mul_(2)
+        angle_gradients, _ = run.apply_adjoint(ctx.block, angles, final, gradients, initial=False)
         return None, angle_gradients
 
 

@@ -10,9 +10,11 @@ instructions (``_sweep``) and Numba compiles the loops around it.
 Rotations are done without their cosines, by one multiply-add an amplitude; the product of a step's
 cosines is multiplied in once, as its first sweep loads.
 
-A state of more than ``CHUNK`` vectors takes two trips through memory a step: chunk by chunk for the
-low qubits, then column by column for the high ones. torch.get_num_threads() rules here too: where
-it pays, chunks and columns, or the states of a batch, are shared among so many threads.
+A state of more than ``WHOLE`` vectors takes two trips through memory a step: chunk by chunk for the
+low qubits, then column by column for the high ones. Where a step's permutation leaves the numbers
+of a chunk together, as CNOTs from each qubit to the next do, it is done in place, along the cycles
+in which chunks follow each other. torch.get_num_threads() rules here too: where it pays, cycles and
+columns, or the states of a batch, are shared among so many threads.
 
 The backward pass undoes each step on the state and on its gradient together and keeps no other
 state. ``expectations`` takes a batch of product states one after the other, each from its qubits to
@@ -39,12 +41,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from torch import Tensor
+from torch.nn.functional import pad
 
 from qtlite.compiling import compiled
 from qtlite.simulators.real_block import RealBlock
 
 VECTOR_BYTES = 64  # one AVX-512 register; LLVM splits it where registers are shorter
+WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache, and are not divided
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
+MOST_CHUNKS = 2**8  # of a larger state, chunks are larger: a column must fit into the L2 cache
 COLUMN = 16  # vectors side by side while the high qubits are rotated
 # between state and gradient: a power of two apart, they would push each other out of the cache
 PADDING = 24  # vectors
@@ -53,7 +58,7 @@ PATIENCE = 32_000_000  # looks at a counter, some 5 ms: a new thread may wait so
 # What the amplitudes are scaled to at most before a step's rotations let them grow again: overlaps
 # are taken in between, and must be far from the smallest float32.
 SMALLEST_SCALE = 2.0**-32
-KEPT_BYTES = 2**24  # of memory from one walk for the next: enough for a gradient of 19 qubits
+KEPT_BYTES = 2**26  # of memory from one walk for the next: enough for a gradient of 22 qubits
 PARALLEL_WORK = 2**21  # amplitudes times steps: less is done before a thread has started
 
 
@@ -79,6 +84,10 @@ class Permutations(NamedTuple):
     whole: np.ndarray  # (T,) bool: a vector comes from one vector, sources = heads ^ pattern
     heads: np.ndarray  # (T, vectors) int32: the source of each vector's lane 0
     pattern: np.ndarray  # (T, lanes), integers as wide as the floats
+    # where chunks move as a whole: all chunks, each before the one that it takes the place of
+    cycles: np.ndarray  # (T, chunks) int32
+    cycle_starts: np.ndarray  # (T, chunks + 1) int32, where in ``cycles`` each cycle begins
+    n_cycles: np.ndarray  # (T,), 0 where chunks are mixed, or there is only one
 
 
 # ---------------------------------------------------------------- one sweep, in LLVM's instructions
@@ -314,24 +323,29 @@ def _rotate(source, target, layout, tan, qubit, n_qubits, overlaps):
 
 
 @compiled
-def _gather(source, target, start, stop, permutations, which, state):
+def _gather(source, source_state, target, state, start, stop, permutations, which):
     # unsigned: Numba would test a signed index for Python's counting from the end
     sources = permutations.sources[which]
     signed = permutations.signs.shape[1] > 0
     for a in range(len(source)):
-        old, new = source[a][state:], target[a][state:]
+        old, new = source[a], target[a][state:]
         if signed:
             signs = permutations.signs[which]
             for i in range(start, stop):
-                new[i] = old[np.uint32(sources[i])] * signs[i]
+                new[i] = old[np.uint64(source_state + sources[i])] * signs[i]
         else:
             for i in range(start, stop):
-                new[i] = old[np.uint32(sources[i])]
+                new[i] = old[np.uint64(source_state + sources[i])]
 
 
 @compiled
-def _rotate_chunk(source, target, state, chunk, shape, permutations, which, gates, overlaps):
-    """Permute into one chunk of the target and rotate the qubits that number its vectors."""
+def _rotate_chunk(
+    source, source_state, target, state, chunk, shape, permutations, which, gates, overlaps
+):  # fmt: skip
+    """Permute into one chunk of the target and rotate the qubits that number its vectors.
+
+    The states begin at these elements of ``source`` and ``target``.
+    """
     lanes, n_bits, n_high = shape
     tan, scale, rotated = gates
     start, stop = chunk * lanes << n_bits, (chunk + 1) * lanes << n_bits
@@ -340,10 +354,10 @@ def _rotate_chunk(source, target, state, chunk, shape, permutations, which, gate
     if permutations.whole[which]:
         heads = permutations.heads[which][start // lanes : stop // lanes]
         permutation = (heads, permutations.pattern[which])
-        layout = Layout(state, 0, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
+        layout = Layout(source_state, 0, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
         _rotate_first(source, target, layout, tan, qubit, overlaps, permutation, scale)
     else:
-        _gather(source, target, start, stop, permutations, which, state)
+        _gather(source, source_state, target, state, start, stop, permutations, which)
         layout = Layout(first, lanes, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
         _rotate_first(target, target, layout, tan, qubit, overlaps, None, scale)
     bit = 3
@@ -355,6 +369,28 @@ def _rotate_chunk(source, target, state, chunk, shape, permutations, which, gate
             layout = Layout(first, row, row << n, first, row, row << n, n_blocks, 1 << bit, lanes)
             _rotate(target, target, layout, tan, qubit, n, overlaps)
         bit += n
+
+
+@compiled
+def _rotate_cycle(arrays, buffer, state, cycle, shape, permutations, which, gates, overlaps):
+    """Do one cycle's chunks in place.
+
+    Each takes what the next one holds; the last one what the first one held.
+    """
+    lanes, n_bits, _ = shape
+    size = lanes << n_bits
+    starts = permutations.cycle_starts[which]
+    chunks = permutations.cycles[which, starts[cycle] : starts[cycle + 1]]
+    opened = chunks[0] * size
+    for a in range(len(arrays)):
+        buffer[a][:size] = arrays[a][state + opened : state + opened + size]
+    for chunk in chunks[:-1]:
+        _rotate_chunk(
+            arrays, state, arrays, state, chunk, shape, permutations, which, gates, overlaps
+        )
+    _rotate_chunk(
+        buffer, -opened, arrays, state, chunks[-1], shape, permutations, which, gates, overlaps
+    )
 
 
 @compiled
@@ -414,12 +450,15 @@ def _arrays_like_overload(arrays, n):
 
 @compiled
 def _walk(
-    here, there, state, shape, permutations, order, last, kinds, gates, overlaps, board, helping
-):
+    source, here, there, state,
+    shape, permutations, order, last, kinds, gates, overlaps, board, helping,
+):  # fmt: skip
     """Permute by order[i] and rotate by row i of the gates, for each i; then permute by ``last``.
 
-    The state begins at element ``state`` of ``here`` and of ``there``, which change roles at each
-    permutation. Writes ``overlaps``, shape (steps, N), if there is a gradient.
+    The state begins at element ``state`` of each array. It goes from ``source`` to ``here``, and to
+    and fro between ``here`` and ``there`` at each permutation that cannot be done in place: the
+    ``_n_moves``-th move is the last. ``source`` may be ``there``. Writes ``overlaps``, shape
+    (steps, N), if there is a gradient.
 
     Helping threads call this with the same arguments. ``board`` is (claimed, done, partial): a
     thread claims a job of the present phase, does it, and so on; when all jobs are done, the next
@@ -433,27 +472,36 @@ def _walk(
     tan, scale, rotated = gates
     claimed, done, partial = board
     n_chunks, n_columns = 1 << n_high, (1 << n_bits) // COLUMN
-    buffer = _arrays_like(here, COLUMN * lanes << n_high if n_high > 3 else 0)
+    n_kept = max(COLUMN << n_high, 1 << n_bits) if n_high > 0 else 0
+    buffer = _arrays_like(here, n_kept * lanes)
     phase = 0
     for i in range(len(order) + 1):
         step = min(i, len(order) - 1)
         gate = (tan[step], scale[step], rotated[kinds[step]])
+        in_place = _is_in_place(permutations, order, i)
+        if i > 0 and not in_place:
+            source, here, there = here, there, here
+        n_jobs = permutations.n_cycles[order[i]] if in_place else n_chunks
         job = _claim_job(claimed, phase, helping)
-        while job <= n_chunks:
-            if job == n_chunks:
+        while job <= n_jobs:
+            if job == n_jobs:
                 _add_up(partial[(i - 1) % 2], overlaps[i - 1])
+            elif in_place:
+                row = partial[i % 2, job]
+                _rotate_cycle(here, buffer, state, job, shape, permutations, order[i], gate, row)
             elif i < len(order):
                 row = partial[i % 2, job]
-                _rotate_chunk(here, there, state, job, shape, permutations, order[i], gate, row)
+                _rotate_chunk(
+                    source, state, here, state, job, shape, permutations, order[i], gate, row
+                )
             elif last >= 0:
                 start, stop = job * lanes << n_bits, (job + 1) * lanes << n_bits
-                _gather(here, there, start, stop, permutations, last, state)
+                _gather(source, state, here, state, start, stop, permutations, last)
             _add_one(done, phase)
             job = _claim_job(claimed, phase, helping)
-        if not _wait(claimed, done, phase, n_chunks + 1, helping):
+        if not _wait(claimed, done, phase, n_jobs + 1, helping):
             return
         phase += 1
-        here, there = there, here
         if n_high > 0 and i < len(order) and gate[2][:n_high].any():
             job = _claim_job(claimed, phase, helping)
             while job < n_columns:
@@ -463,6 +511,22 @@ def _walk(
             if not _wait(claimed, done, phase, n_columns, helping):
                 return
             phase += 1
+
+
+@compiled
+def _is_in_place(permutations, order, i):
+    """Whether ``_walk`` leaves the state in its array at step i."""
+    return 0 < i < len(order) and permutations.n_cycles[order[i]] > 0
+
+
+@compiled
+def _n_moves(permutations, order, last):
+    """How often ``_walk`` writes the state to another array."""
+    moves = 1 if last >= 0 else 0
+    for i in range(len(order)):
+        if not _is_in_place(permutations, order, i):
+            moves += 1
+    return moves
 
 
 @compiled
@@ -506,8 +570,9 @@ def _new_board(n_steps, shape, n_overlaps):
 
 @compiled
 def _walk_batch(
-    here, there, shape, permutations, order, last, kinds, gates, overlaps, board, helping
-):
+    source, here, there,
+    shape, permutations, order, last, kinds, gates, overlaps, board, helping,
+):  # fmt: skip
     """``_walk`` with every state of a batch, in groups that have each a row of ``overlaps``."""
     lanes, n_bits, n_high = shape
     size = lanes << n_bits + n_high
@@ -518,8 +583,8 @@ def _walk_batch(
         for n in range(n_states * group // n_groups, n_states * (group + 1) // n_groups):
             own = _new_board(n_steps, shape, overlaps.shape[2])
             _walk(
-                here, there, n * size, shape, permutations, order, last, kinds, gates,
-                overlaps[group], own, helping,
+                source, here, there, n * size,
+                shape, permutations, order, last, kinds, gates, overlaps[group], own, helping,
             )  # fmt: skip
         _add_one(done, 0)
         group = _add_one(claimed, 0)
@@ -669,13 +734,14 @@ def _expect(qubits, values, finals, shape, permutations, order, last, kinds, gat
     tails = _arrays_like(pair, size)
     here, there = _arrays_like(pair, size), _arrays_like(pair, size)
     overlaps = np.zeros((len(order), 0))
-    end = here if (len(order) + (last >= 0)) % 2 == 0 else there
+    end = here if _n_moves(permutations, order, last) % 2 == 0 else there
     image = _add_one(claimed, 0)
     while image < len(qubits):
         _multiply_out(qubits[image], tails, here)
         for part in range(2):
             _walk(
-                (here[part],), (there[part],), 0, shape, permutations, order, last, kinds, gates,
+                (here[part],), (there[part],), (here[part],), 0,
+                shape, permutations, order, last, kinds, gates,
                 overlaps, _new_board(len(order), shape, 0), helping,
             )  # fmt: skip
         if len(finals):
@@ -703,7 +769,7 @@ def _expect_adjoint(
     tails = _arrays_like(pair, size)
     here, there = _arrays_like(pair, size), _arrays_like(pair, size)
     products = _arrays_like(pair, n_amplitudes)
-    end = here if (len(order) + (last >= 0)) % 2 == 0 else there
+    end = here if _n_moves(permutations, order, last) % 2 == 0 else there
     image = _add_one(claimed, 0)
     while image < len(qubits):
         weights = tails[0]
@@ -715,7 +781,7 @@ def _expect_adjoint(
                 here[0][i] = final[i]
                 here[1][i] = 2 * weights[i] * final[i]
             _walk(
-                here, there, 0, shape, permutations, order, last, kinds, gates,
+                here, there, here, 0, shape, permutations, order, last, kinds, gates,
                 overlaps[image], _new_board(len(order), shape, overlaps.shape[2]), helping,
             )  # fmt: skip
             products[part][:] = end[1][:n_amplitudes]
@@ -752,8 +818,8 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
 
 
 def apply_adjoint(
-    block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor
-) -> tuple[Tensor, Tensor]:
+    block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """Walk back from the final states and the loss's gradients with respect to them.
 
     Args:
@@ -761,15 +827,17 @@ def apply_adjoint(
         angles: rotation angles, shape (L * S, N), radians, float32 or float64 on the CPU.
         states: what ``apply`` returned, shape (B, 2**N).
         gradients: d loss / d states, shape (B, 2**N).
+        initial: whether the initial states' gradient is wanted.
 
     Returns:
-        d loss / d angles, shape (L * S, N), and d loss / d initial states, shape (B, 2**N).
+        d loss / d angles, shape (L * S, N), and d loss / d initial states, shape (B, 2**N), or
+        None.
     """
     if len(angles) == 0:
-        return torch.zeros_like(angles), gradients.clone()
+        return torch.zeros_like(angles), gradients.clone() if initial else None
     plan = _plan(block, angles, back=True)
-    initial, overlaps = _run(plan, (states.detach(), gradients.detach()))
-    return _angle_gradients(plan, overlaps), initial
+    end, overlaps = _run(plan, (states.detach(), gradients.detach()), initial)
+    return _angle_gradients(plan, overlaps), end
 
 
 def expectations(
@@ -854,9 +922,9 @@ class Plan(NamedTuple):
         return self.size * len(self.order)
 
     @property
-    def ends_here(self) -> bool:
-        """Whether the permutations leave the final state where the first one was."""
-        return (len(self.order) + (self.last >= 0)) % 2 == 0
+    def n_moves(self) -> int:
+        """How often a walk writes the state to another array."""
+        return _n_moves(self.permutations, self.order, self.last)
 
 
 def _plan(block: RealBlock, angles: Tensor, *, back: bool = False) -> Plan:
@@ -873,9 +941,11 @@ def _plan(block: RealBlock, angles: Tensor, *, back: bool = False) -> Plan:
     lane_bits = lanes.bit_length() - 1
     idle = max(0, lane_bits + 3 - block.n_qubits)
     vector_bits = block.n_qubits + idle - lane_bits
-    chunk_bits = min(vector_bits, CHUNK.bit_length() - 1)
-    shape = (lanes, chunk_bits, vector_bits - chunk_bits)
-    permutations, rotated = _tables(block, back, lanes, idle)
+    n_vectors = 1 << vector_bits
+    chunk = n_vectors if n_vectors <= WHOLE else max(CHUNK, n_vectors // MOST_CHUNKS)
+    n_bits = chunk.bit_length() - 1
+    shape = (lanes, n_bits, vector_bits - n_bits)
+    permutations, rotated = _tables(block, back, shape, idle)
     kinds, order, last, first = _steps(len(angles), block.n_steps, back)
     half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
     tan, scale, smallest = _gates(np.cos(half), np.sin(half), rotated, kinds, idle, angles)
@@ -932,33 +1002,45 @@ def _sequence(shape: tuple[int, int, int]) -> np.ndarray:
     return np.array([*sequence, *range(n_high)])
 
 
-def _run(plan: Plan, states: tuple[Tensor, ...]) -> tuple[Tensor, np.ndarray]:
-    """Walk; return the last of ``states`` at the end, and the overlaps, shape of ``plan.tan``."""
+def _run(
+    plan: Plan, states: tuple[Tensor, ...], wanted: bool = True
+) -> tuple[Tensor | None, np.ndarray]:
+    """Walk; return the last of ``states`` at the end, if ``wanted``, and the overlaps.
+
+    Shapes (B, 2**N), and that of ``plan.tan``.
+    """
     lanes, size = plan.shape[0], plan.size
     n_states, n_amplitudes = states[0].shape
+    padded = [pad(state, (0, size - n_amplitudes)) for state in states] if plan.idle else states
+    source = tuple(state.contiguous().view(-1).numpy() for state in padded)
 
+    n_moves = plan.n_moves
     step = n_states * size + PADDING * lanes
-    memory = _memory(2 * len(states) * step + lanes, plan.tan.dtype)
+    n_arrays = len(states) * min(n_moves, 2)
+    memory = _memory(n_arrays * step + lanes, plan.tan.dtype)
     start = lanes - memory.ctypes.data % VECTOR_BYTES // memory.itemsize
-    arrays = [memory[start + a * step :][: n_states * size] for a in range(2 * len(states))]
-    for array, amplitudes in zip(arrays, states, strict=False):
-        rows = array.reshape(n_states, size)
-        rows[:, :n_amplitudes] = amplitudes.numpy()
-        rows[:, n_amplitudes:] = 0
-    here, there = tuple(arrays[: len(states)]), tuple(arrays[len(states) :])
+    arrays = [memory[start + a * step :][: n_states * size] for a in range(n_arrays)]
+    places = [tuple(arrays[: len(states)]), tuple(arrays[-len(states) :])]
+    end = (n_moves - 1) % 2
+    final = None
+    if len(states) == 1:  # it ends in the caller's memory
+        final = states[0].new_empty(n_states, size)
+        places[end] = (final.view(-1).numpy(),)
 
     n_groups = min(n_states, GROUPS)
     n_steps, n_qubits = plan.tan.shape
     overlaps = np.zeros((n_groups, n_steps, n_qubits if len(states) == 2 else 0))
     board = _new_board.py_func(n_steps, plan.shape, overlaps.shape[2])
     if n_states == 1:
-        walk, arguments = _walk, (here, there, 0, *plan.walk, overlaps[0], board)
+        walk, arguments = _walk, (source, *places, 0, *plan.walk, overlaps[0], board)
     else:
-        walk, arguments = _walk_batch, (here, there, *plan.walk, overlaps, board)
+        walk, arguments = _walk_batch, (source, *places, *plan.walk, overlaps, board)
     n_jobs = n_groups if n_states > 1 else 1 << plan.shape[2]
     _run_with_help(walk, arguments, n_states * plan.work, n_jobs)
-    end = here if plan.ends_here else there
-    final = torch.from_numpy(end[-1].reshape(n_states, size)[:, :n_amplitudes]).clone()
+    if final is None and wanted:
+        final = torch.from_numpy(places[end][-1].reshape(n_states, size)).clone()
+    if final is not None and plan.idle:
+        final = final[:, :n_amplitudes].contiguous()
     if memory.nbytes <= KEPT_BYTES:
         _spare[:] = [memory]
     return final, overlaps.sum(0) if n_groups > 1 else overlaps[0]
@@ -990,12 +1072,13 @@ def _run_with_help(walk: Callable, arguments: tuple, work: int, n_jobs: int) -> 
 
 
 def _tables(
-    block: RealBlock, inverse: bool, lanes: int, idle: int
+    block: RealBlock, inverse: bool, shape: tuple[int, int, int], idle: int
 ) -> tuple[Permutations, np.ndarray]:
     """The block's permutations, the identity behind them, and what it rotates, shape (S, N).
 
     With ``idle`` more qubits in front.
     """
+    lanes, n_bits, _ = shape
     known = _known_tables.setdefault(block, {})
     if (inverse, lanes) not in known:
         sources = block.inverse_sources if inverse else block.sources
@@ -1013,10 +1096,35 @@ def _tables(
         whole = (table == predicted).all(1) & (pattern < lanes).all(1) & (sign_table > 0).all(1)
         pattern = pattern.astype(np.int32 if lanes == 16 else np.int64)
         known[inverse, lanes] = (
-            Permutations(table, sign_table, whole, heads, pattern),
+            Permutations(
+                table, sign_table, whole, heads, pattern, *_chunk_cycles(table, lanes << n_bits)
+            ),
             np.pad(block.rotated, ((0, 0), (idle, 0))),
         )
     return known[inverse, lanes]
+
+
+def _chunk_cycles(table: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The last three fields of ``Permutations``, for chunks of so many elements."""
+    n_permutations, n_amplitudes = table.shape
+    n_chunks = n_amplitudes // size
+    cycles = np.zeros((n_permutations, n_chunks), np.int32)
+    starts = np.full((n_permutations, n_chunks + 1), n_chunks, np.int32)
+    n_cycles = np.zeros(n_permutations, np.int64)
+    for which, sources in enumerate((table // size).reshape(n_permutations, n_chunks, size)):
+        if n_chunks == 1 or (sources != sources[:, :1]).any():
+            continue
+        left, place = set(range(n_chunks)), 0
+        while left:
+            starts[which, n_cycles[which]] = place
+            n_cycles[which] += 1
+            chunk = min(left)
+            while chunk in left:
+                left.remove(chunk)
+                cycles[which, place] = chunk
+                chunk = int(sources[chunk, 0])
+                place += 1
+    return cycles, starts, n_cycles
 
 
 def _has_avx512() -> bool:

@@ -40,8 +40,8 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
 
 
 def apply_adjoint(
-    block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor
-) -> tuple[Tensor, Tensor]:
+    block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """Walk back from the final states and the loss's gradients with respect to them.
 
     Args:
@@ -49,13 +49,14 @@ def apply_adjoint(
         angles: rotation angles, shape (L * S, N), radians.
         states: what ``apply`` returned, shape (B, 2**N).
         gradients: d loss / d states, shape (B, 2**N).
+        initial: whether the initial states' gradient is wanted.
 
     Returns:
         d loss / d angles, shape (L * S, N), zero where a step does not rotate a qubit, and
-        d loss / d initial states, shape (B, 2**N).
+        d loss / d initial states, shape (B, 2**N), or None.
     """
     if len(angles) == 0:
-        return torch.zeros_like(angles), gradients
+        return torch.zeros_like(angles), gradients if initial else None
     permutations = _permutations(block, states, inverse=True)
     pair = torch.cat([states, gradients])
     angle_gradients = torch.zeros_like(angles)
@@ -68,7 +69,7 @@ def apply_adjoint(
         groups = map(torch.stack, zip(*overlaps, strict=True))
         slab = torch.cat([_angle_gradients(group) for group in groups], dim=1)
         angle_gradients[steps] = slab * _rotated(block, angles, steps)
-    return angle_gradients, pair.chunk(2)[1]
+    return angle_gradients, pair.chunk(2)[1] if initial else None
 
 
 def _permutations(
