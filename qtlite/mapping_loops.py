@@ -1,11 +1,13 @@
-"""The compiled loops (Numba) of the mapping net: tanh, and the whole net for a few features.
+"""The mapping net in compiled loops (Numba): some rows at a time, from the inputs to the output.
+
+Numbers lie in lines of ``ROWS``, one a feature; a block of them stays in the cache until all layers
+are done. A matrix times lines is done for ``TILE`` features at a time, and so is the gradient of a
+matrix, the scalar products of two sets of lines: numbers of features are rounded up to a multiple
+of ``TILE`` by idle features, whose weights are 0. Both are written in LLVM's portable vector
+instructions and come near the processor's peak; Numba compiles the loops around them.
 
 tanh(x) = 1 - 2 / (1 + e^2x), with e^2x = 2^n 2^r, |r| <= 1/2, and a Taylor polynomial for 2^r: a
 dozen instructions on whole vectors. Within 2e-7 of the true value.
-
-A net of a few dozen features is done for some rows at a time, from the inputs to the output, and
-back, while all that belongs to them is in the first cache: a product of matrices this small costs
-more in calls than in arithmetic. Each feature has a line of ``ROWS`` numbers.
 
 The first call compiles for about 5 s and stores the code beside this file or in the user's cache
 folder.
@@ -17,10 +19,19 @@ from functools import partial
 from math import factorial, log
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from qtlite.compiling import compiled
+from qtlite.vectors import VECTOR_BYTES, Vectors, has_avx512
 
-ROWS = 256  # at a time
+LANES = VECTOR_BYTES // 4
+TILE = 4  # features
+# vectors of a line that are done at the same time: 16 sums fill half the registers of AVX-512
+WIDTH = 4 if has_avx512() else 1
+ROWS = 448  # a multiple of WIDTH * LANES; a power of two would have lines share the cache's sets
 
 ONE, TWO, FLAT = map(np.float32, (1, 2, 10))  # tanh(10) is 1 in float32
 # A float32 of this size has no digits after the point: adding it and taking it away again rounds,
@@ -32,6 +43,116 @@ C0, C1, C2, C3, C4, C5, C6 = (np.float32(log(2) ** k / factorial(k)) for k in ra
 _elementwise = partial(compiled, fastmath={"contract"}, error_model="numpy")
 # with sums in any order, or they would not be vectorised
 _sums = partial(compiled, fastmath={"reassoc", "contract"})
+
+
+# ------------------------------------------------------------- two products, in LLVM's instructions
+
+
+def _const(value):
+    return ir.Constant(ir.IntType(64), value)
+
+
+def _data(context, builder, signature, arguments, place):
+    array = context.make_array(signature.args[place])
+    return array(context, builder, arguments[place]).data
+
+
+@intrinsic
+def _weigh(
+    typing, target, line, source, first, n_in, row, parameters, place, step, next_k, biases, bias
+):  # fmt: skip
+    """target[line + j] = biases[bias + j] + sum over k of w[j, k] * source[first + k], j < TILE.
+
+    For WIDTH vectors from ``row`` on, and n_in lines of the source. w[j, k] is
+    parameters[place + j * step + k * next_k].
+    """
+
+    def emit(context, builder, signature, arguments):
+        target, source, parameters, biases = (
+            _data(context, builder, signature, arguments, place) for place in (0, 2, 6, 10)
+        )
+        line, first, n_in, row, place, step, next_k, bias = (
+            arguments[i] for i in (1, 3, 4, 5, 7, 8, 9, 11)
+        )
+        v = Vectors(builder, 32)
+
+        def pick(array, position):
+            return v.splat(builder.load(builder.gep(array, [position])))
+
+        def position(line, vector):
+            start = builder.add(builder.mul(line, _const(ROWS)), row)
+            return builder.add(start, _const(vector * v.n_lanes))
+
+        rows = [builder.add(place, builder.mul(step, _const(j))) for j in range(TILE)]
+        sums = []
+        for j in range(TILE):
+            start = pick(biases, builder.add(bias, _const(j)))
+            sums.append([cgutils.alloca_once_value(builder, start) for _ in range(WIDTH)])
+        with cgutils.for_range(builder, n_in, intp=_const(0).type) as loop:
+            here = builder.add(first, loop.index)
+            values = [v.load(source, position(here, i)) for i in range(WIDTH)]
+            for j in range(TILE):
+                weight = pick(parameters, builder.add(rows[j], builder.mul(loop.index, next_k)))
+                for value, total in zip(values, sums[j], strict=True):
+                    builder.store(v.muladd(weight, value, builder.load(total)), total)
+        for j in range(TILE):
+            for i in range(WIDTH):
+                place = position(builder.add(line, _const(j)), i)
+                v.store(builder.load(sums[j][i]), target, place)
+        return context.get_dummy_value()
+
+    integers = types.int64
+    signature = types.void(
+        target, integers, source, integers, integers, integers, parameters, integers, integers,
+        integers, biases, integers,
+    )  # fmt: skip
+    return signature, emit
+
+
+@intrinsic
+def _multiply(typing, sums, place, step, slopes, line, source, first):
+    """sums[place + j * step + k] += slopes[line + j] . source[first + k], j, k < TILE."""
+
+    def emit(context, builder, signature, arguments):
+        sums, slopes, source = (
+            _data(context, builder, signature, arguments, place) for place in (0, 3, 5)
+        )
+        place, step, line, first = (arguments[i] for i in (1, 2, 4, 6))
+        v = Vectors(builder, 32)
+        zeros = ir.Constant(v.type, [0.0] * v.n_lanes)
+        totals = [cgutils.alloca_once_value(builder, zeros) for _ in range(TILE * TILE)]
+
+        def load(array, line, number, start):
+            line = builder.mul(builder.add(line, _const(number)), _const(ROWS))
+            return v.load(array, builder.add(line, start))
+
+        with cgutils.for_range(builder, _const(ROWS // v.n_lanes), intp=_const(0).type) as loop:
+            start = builder.mul(loop.index, _const(v.n_lanes))
+            above = [load(slopes, line, j, start) for j in range(TILE)]
+            below = [load(source, first, k, start) for k in range(TILE)]
+            for j in range(TILE):
+                for k in range(TILE):
+                    total = totals[j * TILE + k]
+                    builder.store(v.muladd(above[j], below[k], builder.load(total)), total)
+        found = v.sums([builder.load(total) for total in totals])
+        four = ir.VectorType(ir.DoubleType(), TILE)
+        for j in range(TILE):
+            lanes = ir.Constant(
+                ir.VectorType(ir.IntType(32), TILE), [j * TILE + k for k in range(TILE)]
+            )
+            part = builder.shuffle_vector(found, found, lanes)
+            position = builder.add(place, builder.mul(step, _const(j)))
+            pointer = builder.bitcast(builder.gep(sums, [position]), four.as_pointer())
+            total = builder.fadd(builder.load(pointer, align=8), builder.fpext(part, four))
+            builder.store(total, pointer, align=8)
+        return context.get_dummy_value()
+
+    integers = types.int64
+    signature = types.void(sums, integers, integers, slopes, integers, source, integers)
+    return signature, emit
+
+
+# --------------------------------------------------------------------------- the loops around them
 
 
 @_elementwise
@@ -54,56 +175,10 @@ def tanh(values):
 
 
 @_elementwise
-def times_slope(gradients, outputs):
-    """Multiply the gradients by tanh' where tanh gave ``outputs``; flat arrays."""
+def _times_slope(gradients, outputs):
+    """Multiply the gradients by tanh' = 1 - tanh^2 where tanh gave ``outputs``; flat arrays."""
     for i in range(gradients.size):
         gradients[i] *= ONE - outputs[i] * outputs[i]
-
-
-@_sums
-def _add_weighted(target, lines, weights, start, step):
-    """Add sum over k of weights[start + k * step] * lines[k] to ``target``."""
-    n = len(lines)
-    k = 0
-    while k + 4 <= n:
-        place = start + k * step
-        w0, w1 = weights[place], weights[place + step]
-        w2, w3 = weights[place + 2 * step], weights[place + 3 * step]
-        a, b, c, d = lines[k], lines[k + 1], lines[k + 2], lines[k + 3]
-        for r in range(ROWS):
-            target[r] += w0 * a[r] + w1 * b[r] + w2 * c[r] + w3 * d[r]
-        k += 4
-    while k < n:
-        w0, a = weights[start + k * step], lines[k]
-        for r in range(ROWS):
-            target[r] += w0 * a[r]
-        k += 1
-
-
-@_sums
-def _add_products(sums, start, slope, lines):
-    """Add the scalar products of ``slope`` and each of the lines to sums[start], ..."""
-    n = len(lines)
-    k = 0
-    while k + 4 <= n:
-        a, b, c, d = lines[k], lines[k + 1], lines[k + 2], lines[k + 3]
-        s0 = s1 = s2 = s3 = np.float32(0)
-        for r in range(ROWS):
-            s0 += slope[r] * a[r]
-            s1 += slope[r] * b[r]
-            s2 += slope[r] * c[r]
-            s3 += slope[r] * d[r]
-        sums[start + k] += s0
-        sums[start + k + 1] += s1
-        sums[start + k + 2] += s2
-        sums[start + k + 3] += s3
-        k += 4
-    while k < n:
-        a, s0 = lines[k], np.float32(0)
-        for r in range(ROWS):
-            s0 += slope[r] * a[r]
-        sums[start + k] += s0
-        k += 1
 
 
 @_sums
@@ -115,82 +190,159 @@ def _sum(line):
 
 
 @compiled
-def _forward_rows(lines, bits, column, start, widths, has_tanh, parameters):
-    """Fill the lines of rows start, start + 1, ...: the inputs', then each layer's outputs."""
-    n_rows, n_bits = min(ROWS, column.size - start), len(bits)
-    for k in range(n_bits):
-        lines[k, :n_rows] = bits[k, start : start + n_rows]
-    lines[n_bits, :n_rows] = column[start : start + n_rows]
-    if n_rows < ROWS:
-        lines[: n_bits + 1, n_rows:] = 0
-    first, place = 0, 0
-    for layer in range(len(has_tanh)):
-        n_in, n_out = widths[layer], widths[layer + 1]
-        inputs = lines[first : first + n_in]
-        outputs = lines[first + n_in : first + n_in + n_out]
-        for j in range(n_out):
-            outputs[j, :] = parameters[place + n_out * n_in + j]
-            _add_weighted(outputs[j], inputs, parameters, place + j * n_in, 1)
-        if has_tanh[layer]:
-            tanh(outputs.reshape(-1))
-        first += n_in
-        place += n_out * (n_in + 1)
+def rounded_up(width):
+    """Features with the idle ones."""
+    return (width + TILE - 1) // TILE * TILE
 
 
 @compiled
-def forward(bits, column, widths, has_tanh, parameters, outputs):
-    """Run the net.
+def pack(tensors, widths, packed, back):
+    """Copy parameters to where idle features have theirs, or ``back``.
+
+    Args:
+        tensors: each layer's weight, flattened, and bias, one after the other.
+        widths: features of the inputs and after each layer.
+        packed: as ``tensors``, for the widths rounded up.
+        back: whether to copy from ``packed`` to ``tensors``.
+    """
+    here = there = 0
+    for layer in range(len(widths) - 1):
+        n_in, n_out = widths[layer], widths[layer + 1]
+        step, end = rounded_up(n_in), there + rounded_up(n_in) * rounded_up(n_out)
+        for j in range(n_out):
+            for k in range(n_in):
+                if back:
+                    tensors[here + j * n_in + k] = packed[there + j * step + k]
+                else:
+                    packed[there + j * step + k] = tensors[here + j * n_in + k]
+            if back:
+                tensors[here + n_out * n_in + j] = packed[end + j]
+            else:
+                packed[end + j] = tensors[here + n_out * n_in + j]
+        here += n_out * (n_in + 1)
+        there = end + rounded_up(n_out)
+
+
+@compiled
+def _read_inputs(inputs, bits, column, start):
+    n_rows, n_bits = min(ROWS, column.size - start), len(bits)
+    for k in range(n_bits):
+        inputs[k, :n_rows] = bits[k, start : start + n_rows]
+    inputs[n_bits, :n_rows] = column[start : start + n_rows]
+    inputs[: n_bits + 1, n_rows:] = 0
+
+
+@compiled
+def _run_layers(inputs, lines, widths, has_tanh, parameters, n_layers):
+    """Fill the lines of the first layers' outputs."""
+    below, start, first, place = inputs, 0, 0, 0
+    for layer in range(n_layers):
+        n_in, n_out = widths[layer], widths[layer + 1]
+        biases = place + n_out * n_in
+        for row in range(0, ROWS, WIDTH * LANES):
+            for j in range(0, n_out, TILE):
+                _weigh(
+                    lines, first + j, below, start, n_in, row,
+                    parameters, place + j * n_in, n_in, 1, parameters, biases + j,
+                )  # fmt: skip
+        if has_tanh[layer]:
+            tanh(lines[first : first + n_out].reshape(-1))
+        below, start = lines, first
+        first += n_out
+        place = biases + n_out
+
+
+@compiled
+def forward(
+    bits, column, widths, has_tanh, parameters, inputs, tables, kept, outputs, share, n_shares
+):  # fmt: skip
+    """Run the net for each ``n_shares``-th block of rows.
 
     Args:
         bits: the inputs but the last, shape (n_inputs - 1, M), float32 like all.
         column: the last input, shape (M,).
-        widths: features of the inputs and after each layer, the last 1.
+        widths: features of the inputs and after each layer, rounded up; the last TILE for one.
         has_tanh: of each layer.
-        parameters: each layer's weight, flattened, and bias, one after the other.
+        parameters: see ``pack``.
+        inputs: zeros to write to, shape (n_shares, widths[0], ROWS).
+        tables: written, shape (blocks, sum of widths[1:], ROWS), each layer's outputs for
+            ``backward``; with another number of blocks they are of no use to it.
+        kept: written, the last hidden outputs for ``backward`` in that case, shape (blocks,
+            widths[-2], ROWS); or none.
         outputs: written, shape (M,).
+        share: the first block, less than ``n_shares``.
     """
-    lines = np.empty((widths.sum(), ROWS), np.float32)
-    for start in range(0, column.size, ROWS):
-        _forward_rows(lines, bits, column, start, widths, has_tanh, parameters)
+    n_blocks, end = (column.size + ROWS - 1) // ROWS, len(tables[0]) - widths[-1]
+    inputs = inputs[share]
+    for block in range(share, n_blocks, n_shares):
+        start = block * ROWS
+        lines = tables[block if len(tables) == n_blocks else share]
+        _read_inputs(inputs, bits, column, start)
+        _run_layers(inputs, lines, widths, has_tanh, parameters, len(has_tanh))
+        if len(kept):
+            kept[block] = lines[end - widths[-2] : end]
         n_rows = min(ROWS, column.size - start)
-        outputs[start : start + n_rows] = lines[-1, :n_rows]
+        outputs[start : start + n_rows] = lines[end, :n_rows]
 
 
 @compiled
 def backward(
-    bits, column, widths, has_tanh, parameters, output_gradients, sums, column_gradients
+    bits, column, widths, has_tanh, parameters, inputs, tables, kept, output_gradients,
+    slopes, sums, column_gradients, share, n_shares,
 ):  # fmt: skip
-    """Gradients from those of the outputs; what ``forward`` computed is computed again.
+    """Gradients for each ``n_shares``-th block, from those of the outputs.
+
+    What ``forward`` has left neither in ``tables`` nor in ``kept`` is computed again.
 
     Args:
-        sums: written, float64, shape of ``parameters``.
+        slopes: zeros to write to, shape (n_shares, sum of widths[1:] + TILE, ROWS).
+        sums: zeros to which each share adds the parameters' gradients, shape (n_shares,
+            len(parameters)), float64.
         column_gradients: written, shape (M,), or empty if not wanted.
     """
-    n_lines, n_layers = widths.sum(), len(has_tanh)
-    lines = np.empty((n_lines, ROWS), np.float32)
-    slopes = np.zeros((n_lines, ROWS), np.float32)
-    sums[:] = 0
-    for start in range(0, column.size, ROWS):
-        _forward_rows(lines, bits, column, start, widths, has_tanh, parameters)
-        n_rows = min(ROWS, column.size - start)
-        slopes[-1, :n_rows] = output_gradients[start : start + n_rows]
-        slopes[-1, n_rows:] = 0
-        end, place = n_lines, parameters.size
+    n_layers, n_lines = len(has_tanh), len(tables[0])
+    n_blocks, end = (column.size + ROWS - 1) // ROWS, n_lines - widths[-1]
+    inputs, slopes, sums = inputs[share], slopes[share], sums[share]
+    nothing = np.zeros(TILE, np.float32)
+    for block in range(share, n_blocks, n_shares):
+        start, n_rows = block * ROWS, min(ROWS, column.size - block * ROWS)
+        lines = tables[block if len(tables) == n_blocks else share]
+        _read_inputs(inputs, bits, column, start)
+        if len(tables) < n_blocks:
+            n_again = n_layers - 2 if len(kept) else n_layers
+            _run_layers(inputs, lines, widths, has_tanh, parameters, n_again)
+            if len(kept):
+                lines[end - widths[-2] : end] = kept[block]
+        slopes[end, :n_rows] = output_gradients[start : start + n_rows]
+        slopes[end, n_rows:] = 0
+        top, place = n_lines, parameters.size
         for layer in range(n_layers - 1, -1, -1):
             n_in, n_out = widths[layer], widths[layer + 1]
-            first = end - n_out
+            first = top - n_out
             place -= n_out * (n_in + 1)
-            above = slopes[first:end]
             if has_tanh[layer]:
-                times_slope(above.reshape(-1), lines[first:end].reshape(-1))
+                _times_slope(slopes[first:top].reshape(-1), lines[first:top].reshape(-1))
+            below, bottom = (lines, first - n_in) if layer > 0 else (inputs, 0)
+            for j in range(0, n_out, TILE):
+                for k in range(0, n_in, TILE):
+                    _multiply(
+                        sums, place + j * n_in + k, n_in, slopes, first + j, below, bottom + k
+                    )
             for j in range(n_out):
-                _add_products(sums, place + j * n_in, above[j], lines[first - n_in : first])
-                sums[place + n_out * n_in + j] += _sum(above[j])
-            # of the inputs, the last alone
-            for k in range(0 if layer > 0 else n_in - 1, n_in):
-                below = slopes[first - n_in + k]
-                below[:] = 0
-                _add_weighted(below, above, parameters, place + k, n_in)
-            end = first
+                sums[place + n_out * n_in + j] += _sum(slopes[first + j])
+            if layer > 0:
+                for row in range(0, ROWS, WIDTH * LANES):
+                    for k in range(0, n_in, TILE):
+                        _weigh(
+                            slopes, bottom + k, slopes, first, n_out, row,
+                            parameters, place + k, 1, n_in, nothing, 0,
+                        )  # fmt: skip
+            top = first
         if column_gradients.size > 0:
-            column_gradients[start : start + n_rows] = slopes[widths[0] - 1, :n_rows]
+            tile = len(bits) // TILE * TILE  # of the inputs, the column among them
+            for row in range(0, ROWS, WIDTH * LANES):
+                _weigh(
+                    slopes, n_lines, slopes, 0, widths[1], row,
+                    parameters, tile, 1, widths[0], nothing, 0,
+                )  # fmt: skip
+            column_gradients[start : start + n_rows] = slopes[n_lines + len(bits) - tile, :n_rows]

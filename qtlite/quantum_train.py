@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from qtlite.blocked_mlp import NARROW, blocked_mlp
+from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.generated import GeneratedNetwork
 from qtlite.mapping import MappingNet, basis_bits, probability_feature, qubits_needed
@@ -96,8 +96,7 @@ class QuantumTrain(GeneratedNetwork):
         self.center_output = center_output
         self.bit_values, self.activation = bit_values, activation
         bits = basis_bits(self.n_qubits, self.n_weights, bit_values)
-        if max(hidden, default=0) <= NARROW:  # blocked_mlp is then faster with a line a feature
-            bits = bits.T.contiguous().T
+        bits = bits.T.contiguous().T  # as blocked_mlp reads them
         self.register_buffer("_bits", bits, persistent=False)
         if normalisation != "none" and self.n_weights > 1:
             with torch.no_grad():

@@ -33,10 +33,9 @@ from functools import cache, lru_cache, partial
 from time import monotonic
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
@@ -45,8 +44,8 @@ from torch.nn.functional import pad
 
 from qtlite.compiling import compiled
 from qtlite.simulators.real_block import RealBlock
+from qtlite.vectors import VECTOR_BYTES, Vectors
 
-VECTOR_BYTES = 64  # one AVX-512 register; LLVM splits it where registers are shorter
 WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache, and are not divided
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
 MOST_CHUNKS = 2**8  # of a larger state, chunks are larger: a column must fit into the L2 cache
@@ -93,69 +92,6 @@ class Permutations(NamedTuple):
 # ---------------------------------------------------------------- one sweep, in LLVM's instructions
 
 
-class _Vectors:
-    """What the sweeps say to LLVM: instructions on vectors of VECTOR_BYTES."""
-
-    def __init__(self, builder: ir.IRBuilder, bits: int):
-        self.builder, self.bits = builder, bits
-        self.n_lanes = VECTOR_BYTES * 8 // bits
-        self.type = ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), self.n_lanes)
-        self.words = ir.VectorType(ir.IntType(bits), self.n_lanes)
-
-    def call(self, name, result, *arguments, **flags):
-        signature = ir.FunctionType(result, [a.type for a in arguments])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return self.builder.call(function, arguments, **flags)
-
-    def load(self, pointer, position, type_=None):
-        pointer = self._at(pointer, position, type_ or self.type)
-        return self.builder.load(pointer, align=self.bits // 8)
-
-    def store(self, value, pointer, position):
-        self.builder.store(value, self._at(pointer, position, self.type), align=self.bits // 8)
-
-    def _at(self, pointer, position, type_):
-        return self.builder.bitcast(self.builder.gep(pointer, [position]), type_.as_pointer())
-
-    def reorder(self, value, lanes):
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.n_lanes), lanes)
-        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
-
-    def splat(self, scalar, type_=None):
-        undefined = ir.Constant(type_ or self.type, ir.Undefined)
-        zero = ir.Constant(ir.IntType(32), 0)
-        return self.reorder(
-            self.builder.insert_element(undefined, scalar, zero), [0] * self.n_lanes
-        )
-
-    def minus_where_zero(self, bit, type_=None):
-        """-1 in the lanes that have ``bit`` at 0, +1 in the others."""
-        signs = [1.0 if lane & bit else -1.0 for lane in range(self.n_lanes)]
-        return ir.Constant(type_ or self.type, signs)
-
-    def muladd(self, a, b, c):
-        return self.call(f"llvm.fmuladd.v{self.n_lanes}f{self.bits}", self.type, a, b, c)
-
-    def permute(self, value, words):
-        """value[words], lane by lane."""
-        if _has_avx512():
-            kind = "sf" if self.bits == 32 else "df"
-            return self.call(f"llvm.x86.avx512.permvar.{kind}.512", self.type, value, words)
-        permuted = ir.Constant(self.type, ir.Undefined)
-        for lane in map(ir.IntType(32), range(self.n_lanes)):
-            picked = self.builder.extract_element(value, self.builder.extract_element(words, lane))
-            permuted = self.builder.insert_element(permuted, picked, lane)
-        return permuted
-
-    def sum(self, value):
-        """The lanes' sum in float64."""
-        double = ir.DoubleType()
-        if self.bits == 32:
-            value = self.builder.fpext(value, ir.VectorType(double, self.n_lanes))
-        name, zero = f"llvm.vector.reduce.fadd.v{self.n_lanes}f64", ir.Constant(double, 0.0)
-        return self.call(name, double, zero, value, fastmath=("reassoc",))
-
-
 def _sweep(n_row_qubits: int, in_vector: bool):
     """Make the intrinsic that rotates neighbouring qubits in groups of R = 2**n_row_qubits vectors.
 
@@ -192,7 +128,7 @@ def _sweep(n_row_qubits: int, in_vector: bool):
         layout = Layout(*cgutils.unpack_tuple(builder, arguments[2]))
         first_qubit = arguments[4]
         adjoint = len(source) == 2
-        v = _Vectors(builder, types_[0].dtype.dtype.bitwidth)
+        v = Vectors(builder, types_[0].dtype.dtype.bitwidth)
         rows = range(2**n_row_qubits)
         n_qubits = n_row_qubits + (v.n_lanes.bit_length() - 1 if in_vector else 0)
         row_bits = [2**n_row_qubits >> q + 1 for q in range(n_row_qubits)]
@@ -1125,10 +1061,3 @@ def _chunk_cycles(table: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray,
                 chunk = int(sources[chunk, 0])
                 place += 1
     return cycles, starts, n_cycles
-
-
-def _has_avx512() -> bool:
-    config = numba.config  # by which the user may compile for another target
-    if config.CPU_NAME or config.CPU_FEATURES or not config.ENABLE_AVX:
-        return False
-    return binding.get_host_cpu_features().get("avx512f", False)
