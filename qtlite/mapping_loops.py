@@ -9,7 +9,7 @@ instructions and come near the processor's peak; Numba compiles the loops around
 tanh(x) = 1 - 2 / (1 + e^2x), with e^2x = 2^n 2^r, |r| <= 1/2, and a Taylor polynomial for 2^r: a
 dozen instructions on whole vectors. Within 2e-7 of the true value.
 
-The first call compiles for about 5 s and stores the code beside this file or in the user's cache
+The first call compiles for about 6 s and stores the code beside this file or in the user's cache
 folder.
 """
 

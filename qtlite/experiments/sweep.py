@@ -53,6 +53,25 @@ ABLATION: dict[str, dict[str, Any]] = {
     "small angles at the start": {"angle_range": 0.1},
 }
 
+# QT-19 on CIFAR-10 with one choice changed at a time, half the recipe's epochs, judged on held-out
+# images: what to push the recipe with. Their learning rate is the recipe's.
+CIFAR_TRIAL = {"n_blocks": 19, "epochs": 10, "n_validation": 5000}
+CIFAR_TRIALS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "four times as many epochs": {"epochs": 40},
+    "500 images a step": {"batch_size": 500},
+    "500 images a step, half the epochs": {"batch_size": 500, "epochs": 5},
+    "250 images a step, half the epochs": {"batch_size": 250, "epochs": 5},
+    "root feature": {"feature": "root"},
+    "raw feature": {"feature": "raw"},
+    "bits 0 and 1": {"bits": "zero_one"},
+    "tanh after the first layer": {"activation": "first"},
+    "weights scaled, rows not standardised": {"normalisation": "tensor"},
+    "no ReLU in the network": {"relu": False},
+    "constant learning rate": {"schedule": "constant"},
+    "small angles at the start": {"angle_range": 0.1},
+}
+
 
 def sweep_configs(
     name: str, recipes: Sequence[str] = ("qtlite",), n_seeds: int = 3
@@ -161,6 +180,11 @@ def _ablation(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
         yield recipe_config("qtlite", "mnist", seed=seed, **changes)
 
 
+def _cifar_trials(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    for changes in CIFAR_TRIALS.values():
+        yield recipe_config("qtlite", "cifar10", seed=seed, **{**CIFAR_TRIAL, **changes})
+
+
 def _generalization(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
     for n_train in TRAINING_SIZES:
         images = {} if n_train == TRAINING_SIZES[-1] else {"n_train": n_train}
@@ -177,6 +201,7 @@ SWEEPS: dict[str, Callable[[int, Sequence[str]], Iterator[TrainConfig]]] = {
     "controls": _controls,
     "choices": _choices,
     "ablation": _ablation,
+    "cifar-trials": _cifar_trials,
     "generalization": _generalization,
 }
 
