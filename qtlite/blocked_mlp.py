@@ -98,8 +98,8 @@ class _CompiledMLP(torch.autograd.Function):
         ctx.n_shares = min(torch.get_num_threads(), n_blocks) if works else 1
         stored = n_blocks * n_lines * loops.ROWS <= FEW_NUMBERS
         # torch's memory, not numpy's: it begins with a line of the cache, as vectors should
-        inputs = torch.zeros(ctx.n_shares, int(widths[0]), loops.ROWS)
-        tables = torch.empty(n_blocks if stored else ctx.n_shares, n_lines, loops.ROWS)
+        inputs = column.new_zeros(ctx.n_shares, int(widths[0]), loops.ROWS)
+        tables = column.new_empty(n_blocks if stored else ctx.n_shares, n_lines, loops.ROWS)
         # else the last hidden outputs: little, but they cost a big product. Here numpy's memory,
         # which asks the system for huge pages
         keeps = not stored and len(n_out) > 1 and not has_tanh[-1]
@@ -109,7 +109,7 @@ class _CompiledMLP(torch.autograd.Function):
             bits.T.contiguous().numpy(), column.detach().contiguous().numpy(), widths,
             np.array(has_tanh), packed, inputs.numpy(), tables.numpy(), kept,
         )  # fmt: skip
-        ctx.shapes = [tensor.shape for tensor in tensors]
+        ctx.save_for_backward(bits, column, *tensors)
         _share_out(
             ctx.n_shares, lambda share: loops.forward(*ctx.arguments, outputs.numpy(), *share)
         )
@@ -120,11 +120,12 @@ class _CompiledMLP(torch.autograd.Function):
     def backward(ctx, output_gradients: Tensor):
         from qtlite import mapping_loops as loops
 
-        column, packed = ctx.arguments[1], ctx.arguments[4]
+        _, column, *tensors = ctx.saved_tensors  # raises if one has been changed since
+        packed = ctx.arguments[4]
         sums = np.zeros((ctx.n_shares, packed.size))
         _, n_lines, n_rows = ctx.arguments[6].shape
-        slopes = torch.zeros(ctx.n_shares, n_lines + loops.TILE, n_rows).numpy()
-        column_gradients = torch.empty(column.size if ctx.needs_input_grad[1] else 0)
+        slopes = column.new_zeros(ctx.n_shares, n_lines + loops.TILE, n_rows).numpy()
+        column_gradients = column.new_empty(len(column) if ctx.needs_input_grad[1] else 0)
         given = output_gradients.contiguous().numpy()
         _share_out(
             ctx.n_shares,
@@ -132,11 +133,11 @@ class _CompiledMLP(torch.autograd.Function):
                 *ctx.arguments, given, slopes, sums, column_gradients.numpy(), *share
             ),
         )
-        sizes = [shape.numel() for shape in ctx.shapes]
-        gradients = torch.empty(sum(sizes))
+        sizes = [tensor.numel() for tensor in tensors]
+        gradients = column.new_empty(sum(sizes))
         loops.pack(gradients.numpy(), ctx.widths, sums.sum(0) if len(sums) > 1 else sums[0], True)
-        pieces = zip(gradients.split(sizes), ctx.shapes, strict=True)
-        shaped = (piece.view(shape) for piece, shape in pieces)
+        pieces = zip(gradients.split(sizes), tensors, strict=True)
+        shaped = (piece.view_as(tensor) for piece, tensor in pieces)
         return None, column_gradients if ctx.needs_input_grad[1] else None, None, *shaped
 
 

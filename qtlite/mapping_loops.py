@@ -28,7 +28,7 @@ from qtlite.compiling import compiled
 from qtlite.vectors import VECTOR_BYTES, Vectors, has_avx512
 
 LANES = VECTOR_BYTES // 4
-TILE = 4  # features
+TILE = 4  # features: 4 x 4 scalar products fill one vector
 # vectors of a line that are done at the same time: 16 sums fill half the registers of AVX-512
 WIDTH = 4 if has_avx512() else 1
 ROWS = 448  # a multiple of WIDTH * LANES; a power of two would have lines share the cache's sets

@@ -58,6 +58,28 @@ def test_values_and_gradients_are_those_of_the_plain_net_in_float64(
     assert_same(ours, exact, tolerance)
 
 
+def test_float32_where_float64_is_the_default():
+    net, bits, column = MappingNet(4, (5,)), torch.randn(9, 3), torch.randn(9)
+    expected = results(blocked, net, bits, column, torch.ones(9))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = results(blocked, net, bits, column, torch.ones(9))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))
+    assert all(one.dtype == torch.float32 for one in found)
+
+
+@pytest.mark.parametrize("which", ["column", "weight"])
+def test_what_was_changed_before_the_backward_pass_is_noticed(which):
+    net, bits, column = MappingNet(4, (5,)), torch.randn(9, 3), torch.randn(9)
+    outputs = blocked(net, bits, column)
+    with torch.no_grad():
+        {"column": column, "weight": net.layers[0].weight}[which].add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        outputs.sum().backward()
+
+
 def test_without_numba_it_is_the_plain_net(monkeypatch):
     net, bits, column = MappingNet(4, (5,)), torch.randn(9, 3), torch.randn(9)
     compiled = blocked(net, bits, column)
