@@ -237,6 +237,13 @@ def test_large_circuits_against_references(n_qubits, whole, monkeypatch):
     assert_same(by_fused(fused_numba, block, *single), exact, 1e-5)
 
 
+def test_states_that_do_not_fit_are_refused():
+    block = read_block(ry_linear_cnot, 3, 3)
+    for states in (torch.ones(1, 4), torch.ones(8), torch.ones(1, 8, dtype=torch.float64)):
+        with pytest.raises(ValueError, match=r"states must have shape \(B, 8\) and dtype"):
+            fused.apply_block(block, torch.ones(1, 3), states)
+
+
 @pytest.fixture
 def small_chunks(monkeypatch):
     """The loops' ways through a state that is larger than the cache, for smaller ones."""

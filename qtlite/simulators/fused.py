@@ -56,7 +56,15 @@ def apply_block(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
 
     Returns:
         Amplitudes, shape (B, 2**N).
+
+    Raises:
+        ValueError: if the states have another shape or dtype.
     """
+    if states.ndim != 2 or states.shape[1] != 2**block.n_qubits or states.dtype != angles.dtype:
+        raise ValueError(
+            f"states must have shape (B, {2**block.n_qubits}) and dtype {angles.dtype} as angles, "
+            f"got {tuple(states.shape)} and {states.dtype}"
+        )
     return _Apply.apply(block, block.step_angles(angles), states)
 
 
