@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 
@@ -30,3 +30,7 @@ def compiled(function: Callable, **options: Any) -> Callable:
         return numba.njit(function, nogil=True, cache=True, **options)
     except RuntimeError:  # no folder to write to
         return numba.njit(function, nogil=True, **options)
+
+
+# with sums in any order, or they would not be vectorised
+compiled_sums = partial(compiled, fastmath={"reassoc", "contract"})

@@ -24,8 +24,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from qtlite.compiling import compiled
-from qtlite.vectors import VECTOR_BYTES, Vectors, has_avx512
+from qtlite.compiling import compiled, compiled_sums
+from qtlite.vectors import VECTOR_BYTES, Vectors, const, has_avx512
 
 LANES = VECTOR_BYTES // 4
 TILE = 4  # features: 4 x 4 scalar products fill one vector
@@ -41,15 +41,9 @@ SCALE = np.float32(2 / log(2))
 C0, C1, C2, C3, C4, C5, C6 = (np.float32(log(2) ** k / factorial(k)) for k in range(7))
 
 _elementwise = partial(compiled, fastmath={"contract"}, error_model="numpy")
-# with sums in any order, or they would not be vectorised
-_sums = partial(compiled, fastmath={"reassoc", "contract"})
 
 
 # ------------------------------------------------------------- two products, in LLVM's instructions
-
-
-def _const(value):
-    return ir.Constant(ir.IntType(64), value)
 
 
 def _data(context, builder, signature, arguments, place):
@@ -80,15 +74,15 @@ def _weigh(
             return v.splat(builder.load(builder.gep(array, [position])))
 
         def position(line, vector):
-            start = builder.add(builder.mul(line, _const(ROWS)), row)
-            return builder.add(start, _const(vector * v.n_lanes))
+            start = builder.add(builder.mul(line, const(ROWS)), row)
+            return builder.add(start, const(vector * v.n_lanes))
 
-        rows = [builder.add(place, builder.mul(step, _const(j))) for j in range(TILE)]
+        rows = [builder.add(place, builder.mul(step, const(j))) for j in range(TILE)]
         sums = []
         for j in range(TILE):
-            start = pick(biases, builder.add(bias, _const(j)))
+            start = pick(biases, builder.add(bias, const(j)))
             sums.append([cgutils.alloca_once_value(builder, start) for _ in range(WIDTH)])
-        with cgutils.for_range(builder, n_in, intp=_const(0).type) as loop:
+        with cgutils.for_range(builder, n_in, intp=const(0).type) as loop:
             here = builder.add(first, loop.index)
             values = [v.load(source, position(here, i)) for i in range(WIDTH)]
             for j in range(TILE):
@@ -97,7 +91,7 @@ def _weigh(
                     builder.store(v.muladd(weight, value, builder.load(total)), total)
         for j in range(TILE):
             for i in range(WIDTH):
-                place = position(builder.add(line, _const(j)), i)
+                place = position(builder.add(line, const(j)), i)
                 v.store(builder.load(sums[j][i]), target, place)
         return context.get_dummy_value()
 
@@ -123,11 +117,11 @@ def _multiply(typing, sums, place, step, slopes, line, source, first):
         totals = [cgutils.alloca_once_value(builder, zeros) for _ in range(TILE * TILE)]
 
         def load(array, line, number, start):
-            line = builder.mul(builder.add(line, _const(number)), _const(ROWS))
+            line = builder.mul(builder.add(line, const(number)), const(ROWS))
             return v.load(array, builder.add(line, start))
 
-        with cgutils.for_range(builder, _const(ROWS // v.n_lanes), intp=_const(0).type) as loop:
-            start = builder.mul(loop.index, _const(v.n_lanes))
+        with cgutils.for_range(builder, const(ROWS // v.n_lanes), intp=const(0).type) as loop:
+            start = builder.mul(loop.index, const(v.n_lanes))
             above = [load(slopes, line, j, start) for j in range(TILE)]
             below = [load(source, first, k, start) for k in range(TILE)]
             for j in range(TILE):
@@ -137,11 +131,8 @@ def _multiply(typing, sums, place, step, slopes, line, source, first):
         found = v.sums([builder.load(total) for total in totals])
         four = ir.VectorType(ir.DoubleType(), TILE)
         for j in range(TILE):
-            lanes = ir.Constant(
-                ir.VectorType(ir.IntType(32), TILE), [j * TILE + k for k in range(TILE)]
-            )
-            part = builder.shuffle_vector(found, found, lanes)
-            position = builder.add(place, builder.mul(step, _const(j)))
+            part = v.reorder(found, range(j * TILE, (j + 1) * TILE))
+            position = builder.add(place, builder.mul(step, const(j)))
             pointer = builder.bitcast(builder.gep(sums, [position]), four.as_pointer())
             total = builder.fadd(builder.load(pointer, align=8), builder.fpext(part, four))
             builder.store(total, pointer, align=8)
@@ -181,7 +172,7 @@ def _times_slope(gradients, outputs):
         gradients[i] *= ONE - outputs[i] * outputs[i]
 
 
-@_sums
+@compiled_sums
 def _sum(line):
     total = np.float32(0)
     for r in range(ROWS):

@@ -33,9 +33,11 @@ class Vectors:
     def _at(self, pointer, position, type_):
         return self.builder.bitcast(self.builder.gep(pointer, [position]), type_.as_pointer())
 
-    def reorder(self, value, lanes):
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.n_lanes), lanes)
-        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+    def reorder(self, value, lanes, second=None):
+        """The lanes with these numbers, counted on in ``second`` if there is one."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+        second = ir.Constant(value.type, ir.Undefined) if second is None else second
+        return self.builder.shuffle_vector(value, second, mask)
 
     def splat(self, scalar, type_=None):
         undefined = ir.Constant(type_ or self.type, ir.Undefined)
@@ -80,8 +82,11 @@ class Vectors:
             # of both vectors of a pair, of each run of 2 * folded lanes the first and second half
             low = [i for i in range(2 * self.n_lanes) if i & folded == 0]
             high = [i + folded for i in low]
-            pairs = list(zip(values[::2], values[1::2], strict=True))
-            values = [self.builder.fadd(self._pick(*p, low), self._pick(*p, high)) for p in pairs]
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [
+                self.builder.fadd(self.reorder(a, low, b), self.reorder(a, high, b))
+                for a, b in pairs
+            ]
             owners = [
                 [(first + second)[i] for i in low]
                 for first, second in zip(owners[::2], owners[1::2], strict=True)
@@ -89,9 +94,9 @@ class Vectors:
             folded //= 2
         return self.reorder(values[0], [owners[0].index(i) for i in range(self.n_lanes)])
 
-    def _pick(self, first, second, lanes):
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.n_lanes), lanes)
-        return self.builder.shuffle_vector(first, second, mask)
+
+def const(value):
+    return ir.Constant(ir.IntType(64), value)
 
 
 def has_avx512() -> bool:

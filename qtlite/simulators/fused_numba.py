@@ -29,7 +29,7 @@ from __future__ import annotations
 import _thread
 import weakref
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from time import monotonic
 from typing import NamedTuple
 
@@ -42,9 +42,9 @@ from numba.extending import intrinsic, overload
 from torch import Tensor
 from torch.nn.functional import pad
 
-from qtlite.compiling import compiled
+from qtlite.compiling import compiled, compiled_sums
 from qtlite.simulators.real_block import RealBlock
-from qtlite.vectors import VECTOR_BYTES, Vectors
+from qtlite.vectors import VECTOR_BYTES, Vectors, const
 
 WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache, and are not divided
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
@@ -115,9 +115,6 @@ def _sweep(n_row_qubits: int, in_vector: bool):
                 return None
             arrays = cgutils.unpack_tuple(builder, arrays)
             return [data(t, array) for t, array in zip(type_.types, arrays, strict=True)]
-
-        def const(value):
-            return ir.Constant(ir.IntType(64), value)
 
         def along(start, n, step):
             return builder.add(start, builder.mul(n, step))
@@ -242,10 +239,6 @@ _rotate_1, _rotate_2, _rotate_3 = (_sweep(n, in_vector=False) for n in (1, 2, 3)
 
 
 # ------------------------------------------------------------------------ the loops around a sweep
-
-
-# with sums in any order, or they would not be vectorised
-_compile_sums = partial(compiled, fastmath={"reassoc", "contract"})
 
 
 @compiled
@@ -606,7 +599,7 @@ def _multiply_out(qubits, tails, states):
         state[m:] = 0
 
 
-@_compile_sums
+@compiled_sums
 def _read_out(probabilities, values):
     """<Z> of each qubit; overwrites the probabilities."""
     m = probabilities.size
@@ -633,7 +626,7 @@ def _read_out_adjoint(gradients, weights):
         m <<= 1
 
 
-@_compile_sums
+@compiled_sums
 def _peel(qubits, tails, states, gradients):
     """The gradient of each qubit's amplitudes from the states' gradients; overwrites these."""
     real, imag = states
