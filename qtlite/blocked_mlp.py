@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
             has_tanh[-1] = True
         else:
             raise ValueError(f"net must be Linear layers, each with at most a Tanh, got {layer}")
-    if not tensors or len(tensors[-1]) != 1:
+    if not tensors or tensors[-1].shape != (1,):
         raise ValueError(f"net must end in a Linear layer with one output, got {net}")
     n_inputs = tensors[0].shape[1]
     if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != n_inputs - 1:
@@ -72,10 +73,20 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
         raise ValueError(f"column must have shape ({len(bits)},), got {tuple(column.shape)}")
     if bits.requires_grad:
         raise ValueError("bits must not require a gradient, got one that does: call its detach()")
-    floats = {(t.device.type, t.dtype) for t in (bits, column, *tensors)}
-    if can_compile() and floats == {("cpu", torch.float32)}:
+    fits = all(t.dtype == torch.float32 and t.is_cpu for t in (bits, column, *tensors))
+    if fits and can_compile():
         return _CompiledMLP.apply(bits, column, tuple(has_tanh), *tensors)
     return net(torch.cat([bits, column[:, None]], dim=1)).squeeze(1)
+
+
+@lru_cache(maxsize=8)
+def _widths(*features: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """The features of the inputs and each layer, rounded up too; how many parameters are then."""
+    from qtlite.mapping_loops import rounded_up
+
+    widths = np.array(features)
+    wider = rounded_up(widths)
+    return widths, wider, int((wider[1:] * (wider[:-1] + 1)).sum())
 
 
 class _CompiledMLP(torch.autograd.Function):
@@ -85,10 +96,9 @@ class _CompiledMLP(torch.autograd.Function):
     ) -> Tensor:
         from qtlite import mapping_loops as loops
 
-        ctx.widths = np.array([tensors[0].shape[1], *(bias.shape[0] for bias in tensors[1::2])])
-        widths = loops.rounded_up(ctx.widths)
-        n_out, n_lines = widths[1:], int(widths[1:].sum())
-        packed = np.zeros((n_out * (widths[:-1] + 1)).sum(), np.float32)
+        ctx.widths, widths, n_packed = _widths(tensors[0].shape[1], *map(len, tensors[1::2]))
+        n_lines = int(widths[1:].sum())
+        packed = np.zeros(n_packed, np.float32)
         parameters = torch.cat([tensor.reshape(-1) for tensor in tensors])
         loops.pack(parameters.numpy(), ctx.widths, packed, False)
 
@@ -102,7 +112,7 @@ class _CompiledMLP(torch.autograd.Function):
         tables = column.new_empty(n_blocks if stored else ctx.n_shares, n_lines, loops.ROWS)
         # else the last hidden outputs: little, but they cost a big product. Here numpy's memory,
         # which asks the system for huge pages
-        keeps = not stored and len(n_out) > 1 and not has_tanh[-1]
+        keeps = not stored and len(has_tanh) > 1 and not has_tanh[-1]
         kept = np.empty((n_blocks if keeps else 0, widths[-2], loops.ROWS), np.float32)
         outputs = torch.empty_like(column)
         ctx.arguments = (

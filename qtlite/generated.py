@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from qtlite.flat_normalisation import FlatNormalisation
 from qtlite.inject import (
     call_with_weights,
     count_weights,
@@ -16,7 +17,7 @@ from qtlite.inject import (
     with_weights,
     without_weights,
 )
-from qtlite.normalisation import SCHEMES, normalise_weights, weight_scales
+from qtlite.normalisation import SCHEMES, WeightScale, normalise_weights, weight_scales
 
 
 class GeneratedNetwork(nn.Module):
@@ -64,7 +65,11 @@ class GeneratedNetwork(nn.Module):
         # in a tuple, so that PyTorch does not register the target's weights as ours to train
         self._template = (copy.deepcopy(target),)
         self.target = without_weights(target, self._shapes)
-        self._scales = weight_scales(target, self._shapes, weight_gain)
+        self._set_scales(weight_scales(target, self._shapes, weight_gain))
+
+    def _set_scales(self, scales: dict[str, WeightScale]) -> None:
+        self._scales = scales
+        self._normalise = FlatNormalisation(self._shapes, scales)
 
     def generate(self) -> Tensor:
         """Return the M numbers, shape (M,), of order 1 if they are to be normalised."""
@@ -80,8 +85,12 @@ class GeneratedNetwork(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably."""
-        split = split_weights(self.generate(), self._shapes)
-        return normalise_weights(split, self._scales, self.normalisation)
+        flat = self.generate()
+        if self.normalisation == "row":
+            return self._normalise(flat)
+        return normalise_weights(
+            split_weights(flat, self._shapes), self._scales, self.normalisation
+        )
 
     def forward(self, *args: object, **kwargs: object) -> object:
         """Run the target with freshly generated weights."""

@@ -15,7 +15,7 @@ folder.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from math import factorial, log
 
 import numpy as np
@@ -33,14 +33,11 @@ TILE = 4  # features: 4 x 4 scalar products fill one vector
 WIDTH = 4 if has_avx512() else 1
 ROWS = 448  # a multiple of WIDTH * LANES; a power of two would have lines share the cache's sets
 
-ONE, TWO, FLAT = map(np.float32, (1, 2, 10))  # tanh(10) is 1 in float32
+FLAT = 10.0  # tanh(10) is 1 in float32
 # A float32 of this size has no digits after the point: adding it and taking it away again rounds,
 # and in between the last bits hold the rounded number.
-ROUNDING = np.float32(1.5 * 2**23)
-SCALE = np.float32(2 / log(2))
-C0, C1, C2, C3, C4, C5, C6 = (np.float32(log(2) ** k / factorial(k)) for k in range(7))
-
-_elementwise = partial(compiled, fastmath={"contract"}, error_model="numpy")
+ROUNDING = 1.5 * 2**23
+TAYLOR = [log(2) ** k / factorial(k) for k in range(7)]  # of 2^r
 
 
 # ------------------------------------------------------------- two products, in LLVM's instructions
@@ -51,15 +48,24 @@ def _data(context, builder, signature, arguments, place):
     return array(context, builder, arguments[place]).data
 
 
-@intrinsic
-def _weigh(
-    typing, target, line, source, first, n_in, row, parameters, place, step, next_k, biases, bias
-):  # fmt: skip
-    """target[line + j] = biases[bias + j] + sum over k of w[j, k] * source[first + k], j < TILE.
+def _weigh_and(finish: Callable):
+    """Make the intrinsic that fills TILE lines: target[line + j] = finish(sums of j), j < TILE.
 
-    For WIDTH vectors from ``row`` on, and n_in lines of the source. w[j, k] is
-    parameters[place + j * step + k * next_k].
+    The sums are biases[bias + j] + sum over k of w[j, k] * source[first + k], for WIDTH vectors
+    from ``row`` on and n_in lines of the source. w[j, k] is parameters[place + j * step + k *
+    next_k].
     """
+
+    def weigh(
+        typing, target, line, source, first, n_in, row,
+        parameters, place, step, next_k, biases, bias,
+    ):  # fmt: skip
+        integers = types.int64
+        signature = types.void(
+            target, integers, source, integers, integers, integers, parameters, integers, integers,
+            integers, biases, integers,
+        )  # fmt: skip
+        return signature, emit
 
     def emit(context, builder, signature, arguments):
         target, source, parameters, biases = (
@@ -92,15 +98,30 @@ def _weigh(
         for j in range(TILE):
             for i in range(WIDTH):
                 place = position(builder.add(line, const(j)), i)
-                v.store(builder.load(sums[j][i]), target, place)
+                v.store(finish(v, builder.load(sums[j][i])), target, place)
         return context.get_dummy_value()
 
-    integers = types.int64
-    signature = types.void(
-        target, integers, source, integers, integers, integers, parameters, integers, integers,
-        integers, biases, integers,
-    )  # fmt: skip
-    return signature, emit
+    return intrinsic(weigh)
+
+
+def _tanh(v: Vectors, x: ir.Value) -> ir.Value:
+    b, c = v.builder, v.constant
+    for bound, over in ((FLAT, ">"), (-FLAT, "<")):  # a NaN stays
+        x = b.select(b.fcmp_ordered(over, x, c(bound)), c(bound), x)
+    exponent = b.fmul(x, c(2 / log(2)))
+    rounded = b.fadd(exponent, c(ROUNDING))
+    r = b.fsub(exponent, b.fsub(rounded, c(ROUNDING)))
+    power = c(TAYLOR[-1])
+    for coefficient in TAYLOR[-2::-1]:
+        power = v.muladd(power, r, c(coefficient))
+    # times 2**rounded: added to the exponent among the float's bits
+    added = b.shl(b.bitcast(rounded, v.words), ir.Constant(v.words, [23] * v.n_lanes))
+    power = b.bitcast(b.add(b.bitcast(power, v.words), added), v.type)
+    return b.fsub(c(1), b.fdiv(c(2), b.fadd(power, c(1))))
+
+
+_weigh = _weigh_and(lambda v, value: value)
+_weigh_tanh = _weigh_and(_tanh)
 
 
 @intrinsic
@@ -146,30 +167,11 @@ def _multiply(typing, sums, place, step, slopes, line, source, first):
 # --------------------------------------------------------------------------- the loops around them
 
 
-@_elementwise
-def tanh(values):
-    """Replace a flat array's float32 numbers by their tanh."""
-    for i in range(values.size):
-        exponent = min(max(values[i], -FLAT), FLAT) * SCALE
-        rounded = np.float32(exponent + ROUNDING)
-        r = exponent - (rounded - ROUNDING)
-        power = C6
-        power = power * r + C5
-        power = power * r + C4
-        power = power * r + C3
-        power = power * r + C2
-        power = power * r + C1
-        power = np.float32(power * r + C0)
-        # times 2**rounded: added to the exponent among the float's bits
-        bits = np.int32(power.view(np.int32) + np.int32(rounded.view(np.int32) << np.int32(23)))
-        values[i] = ONE - TWO / (bits.view(np.float32) + ONE)
-
-
-@_elementwise
+@compiled
 def _times_slope(gradients, outputs):
     """Multiply the gradients by tanh' = 1 - tanh^2 where tanh gave ``outputs``; flat arrays."""
     for i in range(gradients.size):
-        gradients[i] *= ONE - outputs[i] * outputs[i]
+        gradients[i] *= np.float32(1) - outputs[i] * outputs[i]
 
 
 @compiled_sums
@@ -232,12 +234,16 @@ def _run_layers(inputs, lines, widths, has_tanh, parameters, n_layers):
         biases = place + n_out * n_in
         for row in range(0, ROWS, WIDTH * LANES):
             for j in range(0, n_out, TILE):
-                _weigh(
-                    lines, first + j, below, start, n_in, row,
-                    parameters, place + j * n_in, n_in, 1, parameters, biases + j,
-                )  # fmt: skip
-        if has_tanh[layer]:
-            tanh(lines[first : first + n_out].reshape(-1))
+                if has_tanh[layer]:
+                    _weigh_tanh(
+                        lines, first + j, below, start, n_in, row,
+                        parameters, place + j * n_in, n_in, 1, parameters, biases + j,
+                    )  # fmt: skip
+                else:
+                    _weigh(
+                        lines, first + j, below, start, n_in, row,
+                        parameters, place + j * n_in, n_in, 1, parameters, biases + j,
+                    )  # fmt: skip
         below, start = lines, first
         first += n_out
         place = biases + n_out

@@ -39,6 +39,9 @@ class Vectors:
         second = ir.Constant(value.type, ir.Undefined) if second is None else second
         return self.builder.shuffle_vector(value, second, mask)
 
+    def constant(self, number):
+        return ir.Constant(self.type, [float(number)] * self.n_lanes)
+
     def splat(self, scalar, type_=None):
         undefined = ir.Constant(type_ or self.type, ir.Undefined)
         zero = ir.Constant(ir.IntType(32), 0)

@@ -247,8 +247,8 @@ def test_states_that_do_not_fit_are_refused():
 @pytest.fixture
 def small_chunks(monkeypatch):
     """The loops' ways through a state that is larger than the cache, for smaller ones."""
-    monkeypatch.setattr(fused_numba, "WHOLE", 2**4)
-    monkeypatch.setattr(fused_numba, "CHUNK", 2**4)
+    monkeypatch.setattr(fused_numba, "WHOLE", fused_numba.COLUMN)
+    monkeypatch.setattr(fused_numba, "CHUNK", fused_numba.COLUMN)
 
 
 def upwards(circuit, angles):
@@ -297,8 +297,8 @@ def test_any_real_circuit_in_chunks(circuit):
     angles, weights = sample(n_qubits)
     block = read_block(block_of(gates), n_qubits, N_ANGLES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused_numba, "WHOLE", 2**4)
-        patch.setattr(fused_numba, "CHUNK", 2**4)
+        patch.setattr(fused_numba, "WHOLE", fused_numba.COLUMN)
+        patch.setattr(fused_numba, "CHUNK", fused_numba.COLUMN)
         found = by_fused(fused_numba, block, angles, weights)
     assert_same(found, by_tensorcircuit(n_qubits, block_of(gates), angles, weights), 1e-10)
 

@@ -1,4 +1,7 @@
-"""Injection is compared with the other way to put weights into a module: ``load_state_dict``."""
+"""Injection is compared with PyTorch's two ways to put weights into a module.
+
+``load_state_dict``, which copies values, and ``torch.func.functional_call``, which keeps gradients.
+"""
 
 import copy
 
@@ -110,6 +113,39 @@ def test_gradients_reach_the_weights_as_in_an_ordinary_network(target_and_input)
         assert torch.allclose(parameter.grad, gradient, atol=1e-5), name
 
 
+def test_injection_is_functional_call(target_and_input):
+    target, x = target_and_input
+    weights = {name: w.requires_grad_() for name, w in random_weights(target).items()}
+    own = {**dict(target.named_parameters()), **dict(target.named_buffers())}
+    target.eval()
+    results = []
+    for run in (call_with_weights, lambda *args: torch.func.functional_call(*args[:2], args[2:])):
+        outputs = run(target, weights, x)
+        results.append((outputs, *torch.autograd.grad(outputs.sum(), list(weights.values()))))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    after = {**dict(target.named_parameters()), **dict(target.named_buffers())}
+    assert all(after[name] is tensor for name, tensor in own.items())
+
+
+def test_a_tied_weight_may_be_given_under_any_of_its_names():
+    target, x = Tied(), torch.randn(3, 4)
+    matrix = torch.randn(6, 4)
+    outputs = [
+        call_with_weights(target, {name: matrix}, x) for name in ("embed.weight", "out.weight")
+    ]
+    assert torch.equal(*outputs)
+    with pytest.raises(ValueError, match="weights must have names .*, each of another one"):
+        call_with_weights(target, {"embed.weight": matrix, "out.weight": matrix}, x)
+
+
+def test_the_module_has_its_own_tensors_back_after_an_error():
+    layer = nn.Linear(3, 2)
+    own = dict(layer.named_parameters())
+    with pytest.raises(RuntimeError):
+        call_with_weights(layer, {"weight": torch.ones(2, 4)}, torch.ones(1, 3))
+    assert all(own[name] is parameter for name, parameter in layer.named_parameters())
+
+
 def test_plain_copy_gives_identical_outputs_and_keeps_its_structure(target_and_input):
     target, x = target_and_input
     weights = random_weights(target)
@@ -158,5 +194,7 @@ def test_bad_names_and_shapes():
         weight_shapes(layer, ["wieght"])
     with pytest.raises(ValueError, match="target must have parameters .*, got none in ReLU"):
         weight_shapes(nn.ReLU())
+    with pytest.raises(ValueError, match=r"weights must .* \['weight', 'bias'\], got \['wieght'\]"):
+        call_with_weights(layer, {"wieght": torch.zeros(2, 3)}, torch.zeros(1, 3))
     with pytest.raises(ValueError, match=r"flat must have shape \(8,\), got \(9,\)"):
         split_weights(torch.zeros(9), weight_shapes(layer))

@@ -133,7 +133,7 @@ def load_compressed(
         generator=torch.Generator(),  # a start that is overwritten; the global one stays as it is
         **options,
     )
-    model._scales = scales  # a fresh target's differ if it was trained before
+    model._set_scales(scales)  # a fresh target's differ if it was trained before
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:

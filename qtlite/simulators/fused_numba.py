@@ -46,10 +46,10 @@ from qtlite.compiling import compiled, compiled_sums
 from qtlite.simulators.real_block import RealBlock
 from qtlite.vectors import VECTOR_BYTES, Vectors, const
 
-WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache, and are not divided
+WHOLE = 2**14  # vectors, 1 MB: four arrays of so many nearly fit into the L2 cache: not divided
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
-MOST_CHUNKS = 2**8  # of a larger state, chunks are larger: a column must fit into the L2 cache
-COLUMN = 16  # vectors side by side while the high qubits are rotated
+MOST_CHUNKS = 2**6  # of a larger state, chunks are larger: a column of many is slow to collect
+COLUMN = 32  # vectors side by side while the high qubits are rotated
 # between state and gradient: a power of two apart, they would push each other out of the cache
 PADDING = 24  # vectors
 GROUPS = 32  # of the states in a batch: what threads share out
