@@ -49,12 +49,12 @@ def test_heads_say_how_many_steps_a_recipe_takes():
     # 60,000 images by 128 make 469 batches, the last one smaller; 50,000 by 1,000 make 50
     head = table("mnist", []).splitlines()[0]
     assert head.endswith(
-        "| qtlite, 9,380 steps | thorough, 23,450 steps "
+        "| qtlite, 9,380 steps | thorough, 23,500 steps "
         "| literal, 23,450 steps | released, 23,450 steps |"
     )
     head = table("cifar10", []).splitlines()[0]
     assert head.endswith(
-        "| qtlite, 1,000 steps | thorough, 2,500 steps "
+        "| qtlite, 1,000 steps | thorough, 5,000 steps "
         "| literal, 50,000 steps | released, 50,000 steps |"
     )
 
@@ -68,6 +68,18 @@ def test_more_time_is_told_of_one_depth_whatever_else_is_recorded():
     text = with_more_time([*records, record(0.97, recipe="thorough", model="classical")], "mnist")
     assert "QT-121 has 99.00 (1 seed) %" in text
     assert "as usual 97.00 (1 seed) %" in text
+    assert text.endswith("No control has been given that recipe yet.")
+
+
+def test_more_time_is_told_of_controls_too():
+    records = [
+        record(0.99, recipe="thorough", model="qt", n_blocks=121),
+        record(0.97, recipe="thorough", model="classical"),
+        record(0.98, recipe="thorough", model="hashed", n_blocks=121),
+        record(0.96, recipe="thorough", model="hashed", n_blocks=61),
+    ]
+    text = with_more_time(records, "mnist")
+    assert text.endswith("as many trained parameters: `hashed` 98.00 (1 seed) %.")
 
 
 def test_one_seed_says_so():

@@ -220,9 +220,19 @@ def with_more_time(records: Iterable[Record], dataset: str) -> str:
     qt, usual = select(found, model="qt", n_blocks=121), select(found, model="classical")
     if not (qt and usual):
         return ""
+    controls = [
+        f"`{model}` {format_accuracy(beside)} %"
+        for model in CONTROLS
+        if (beside := select(found, model=model, n_blocks=121))
+    ]
+    rest = (
+        f"Controls with that recipe and as many trained parameters: {', '.join(controls)}."
+        if controls
+        else "No control has been given that recipe yet."
+    )
     return (
         f"With more time (`thorough`) QT-121 has {format_accuracy(qt)} %, and the network trained "
-        f"as usual {format_accuracy(usual)} %. No control has been given that recipe yet."
+        f"as usual {format_accuracy(usual)} %. {rest}"
     )
 
 
