@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qtlite.circuit import ry_linear_cnot
+from qtlite.experiments._torchvision import import_torchvision
 from qtlite.simulators import by_tensorcircuit, fused, fused_numba, fused_torch
 from qtlite.simulators.real_block import read_block
 
@@ -182,7 +183,8 @@ def pennylane_lightning(n_qubits: int, n_blocks: int) -> Call:
 
 
 def torchquantum(n_qubits: int, n_blocks: int) -> Call:
-    """TorchQuantum, gate by gate."""
+    """TorchQuantum, gate by gate; ``torchquantum.txt`` says how it installs."""
+    import_torchvision()  # which it imports, and which needs this beside a CPU build of torch
     import torchquantum as tq
 
     def probabilities(angles: Tensor) -> Tensor:

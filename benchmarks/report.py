@@ -61,17 +61,17 @@ def _floor(results: Row) -> str:
 
 
 def _growth(results: Row) -> str:
-    header = ["threads", *(str(n) for n in range(13, 23)), "mean growth", "largest"]
+    header = ["blocks", "threads", *(str(n) for n in range(13, 23)), "mean growth", "largest"]
+    found: dict[tuple[int, str], list[float]] = {}
+    for row in results["growth"]:
+        times = found.setdefault((row["n_blocks"], row["allowed_threads"]), [])
+        times.append(row["median_s"] / row["n_blocks"])
     lines = []
-    for threads in dict.fromkeys(row["allowed_threads"] for row in results["growth"]):
-        times = [
-            row["median_s"] / row["n_blocks"]
-            for row in results["growth"]
-            if row["allowed_threads"] == threads
-        ]
+    for (n_blocks, threads), times in found.items():
         ratios = [after / before for before, after in pairwise(times)]
         mean = (times[-1] / times[0]) ** (1 / len(ratios))
-        lines.append([threads, *map(_time, times), f"{mean:.2f}×", f"{max(ratios):.2f}×"])
+        growth = [f"{mean:.2f}×", f"{max(ratios):.2f}×"]
+        lines.append([str(n_blocks), threads, *map(_time, times), *growth])
     return _table(header, lines)
 
 
@@ -116,7 +116,8 @@ def write_readme(results: Row, path: Path) -> None:
     text = f"""# Benchmarks
 
 `make bench` (or `python -m benchmarks.simulators`) writes `simulators.json`, and from it this page
-and the plots. JAX comes with `pip install -e .[bench]`; peers that are not installed are left out.
+and the plots. JAX comes with `pip install -e .[bench]`, TorchQuantum as
+`torchquantum.txt` says; peers that are not installed are left out.
 
 {results["date"][:10]}, commit {commit}, \
 {results["processor"]}, {results["cores"]} cores (load before: {results["load_before"]:.1f}), \
@@ -144,7 +145,8 @@ same size.
 
 ## Time a block against qubits
 
-Value and gradient, 8 blocks.
+Value and gradient. Of few blocks, what a call costs once still counts; of many, up to 17 qubits all
+stays in a core's L2 cache.
 
 {_growth(results)}
 

@@ -302,7 +302,12 @@ def run(quick: bool) -> dict[str, Any]:
                 flush=True,
             )
     ours = [engine for engine in engines if engine.name == "qtlite, Numba"]
-    growth = [measure_engine(engine, n, 8) for engine in ours for n in range(13, 23)]
+    growth = [
+        measure_engine(engine, n_qubits, n_blocks)
+        for n_blocks in (8, 32)
+        for engine in ours
+        for n_qubits in range(13, 23)
+    ]
     results = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _command("git", "-C", str(folder), "rev-parse", "HEAD"),

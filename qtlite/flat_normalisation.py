@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qtlite.compiling import can_compile
-from qtlite.inject import split_weights
+from qtlite.inject import count_weights, split_weights
 from qtlite.normalisation import WeightScale, normalise_weights
 
 
@@ -43,7 +43,7 @@ class FlatNormalisation:
     """
 
     def __init__(self, shapes: Mapping[str, torch.Size], scales: Mapping[str, WeightScale]):
-        self.shapes, self.scales = shapes, scales
+        self.shapes, self.scales, self._n_weights = shapes, scales, count_weights(shapes)
         tensors, start = [], 0
         for name, shape in shapes.items():
             n_rows = shape[0] if scales[name].has_rows else 0
@@ -68,7 +68,7 @@ class FlatNormalisation:
         Raises:
             ValueError: if ``flat`` has not exactly M entries on one axis.
         """
-        fits = flat.shape == (sum(self._layout.sizes),)
+        fits = flat.shape == (self._n_weights,)
         floats = flat.dtype in (torch.float32, torch.float64)
         if fits and floats and flat.device.type == "cpu" and can_compile():
             return dict(zip(self.shapes, _Normalise.apply(flat, self._layout), strict=True))

@@ -153,8 +153,7 @@ class _Probabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, block: RealBlock, angles: Tensor) -> Tensor:
-        states = angles.new_zeros(1, 2**block.n_qubits)
-        states[0, 0] = 1
+        states = torch.eye(1, 2**block.n_qubits, dtype=angles.dtype, device=angles.device)
         final = engine(angles.device, angles.dtype).apply(block, angles, states)
         ctx.block = block
         ctx.save_for_backward(angles, final)
