@@ -50,6 +50,7 @@ WHOLE = 2**14  # vectors, 1 MB: four arrays of so many nearly fit into the L2 ca
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
 MOST_CHUNKS = 2**6  # of a larger state, chunks are larger: a column of many is slow to collect
 COLUMN = 32  # vectors side by side while the high qubits are rotated
+AHEAD = 32  # vectors: so far in front of a permuted load, its cache line is asked for
 # between state and gradient: a power of two apart, they would push each other out of the cache
 PADDING = 24  # vectors
 GROUPS = 32  # of the states in a batch: what threads share out
@@ -141,6 +142,10 @@ def _sweep(n_row_qubits: int, in_vector: bool):
         if permutation:
             heads, pattern = permutation[0], v.load(permutation[1], const(0), v.words)
 
+        def vector_from(head):
+            start = builder.zext(builder.and_(head, head.type(-v.n_lanes)), const(0).type)
+            return builder.add(layout.source_start, start)
+
         def load(row, source_start, target_start):
             if permutation is None:
                 position = along(source_start, const(row), layout.source_row)
@@ -148,9 +153,13 @@ def _sweep(n_row_qubits: int, in_vector: bool):
             place = builder.sub(
                 along(target_start, const(row), layout.target_row), layout.target_start
             )
-            head = builder.load(builder.gep(heads, [builder.udiv(place, const(v.n_lanes))]))
-            position = builder.zext(builder.and_(head, head.type(-v.n_lanes)), const(0).type)
-            position = builder.add(layout.source_start, position)
+            vector = builder.udiv(place, const(v.n_lanes))
+            last = builder.sub(builder.mul(layout.n_groups, const(len(rows))), const(1))
+            later = builder.and_(builder.add(vector, const(AHEAD)), last)
+            for pointer in source:  # the processor cannot guess where the permutation goes next
+                v.prefetch(pointer, vector_from(builder.load(builder.gep(heads, [later]))))
+            head = builder.load(builder.gep(heads, [vector]))
+            position = vector_from(head)
             lanes = builder.and_(head, head.type(v.n_lanes - 1))
             if v.bits == 64:
                 lanes = builder.zext(lanes, const(0).type)
