@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
-from qtlite.experiments.training import CHECKPOINT, build_model, evaluate, train
+from qtlite.experiments.training import CHECKPOINT, _augmented, build_model, evaluate, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,9 +48,16 @@ def test_training_leaves_the_global_random_state_alone(digits):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("recipe", ["qtlite", "literal", "released"])
-def test_resumed_run_equals_the_uninterrupted_one(digits, tmp_path, monkeypatch, recipe):
-    config = recipe_config(recipe, n_train=256, epochs=4, n_blocks=4, batch_size=64)
+@pytest.mark.parametrize(
+    ("recipe", "augmentation"),
+    [("qtlite", "none"), ("qtlite", "mirror"), ("literal", "none"), ("released", "none")],
+)
+def test_resumed_run_equals_the_uninterrupted_one(
+    digits, tmp_path, monkeypatch, recipe, augmentation
+):
+    config = recipe_config(
+        recipe, n_train=256, epochs=4, n_blocks=4, batch_size=64, augmentation=augmentation
+    )
     whole = train(config, digits, progress=False)
 
     from qtlite.experiments import training
@@ -152,6 +159,21 @@ def test_dataset_must_be_the_configs(digits):
 def test_too_many_images_asked_for(digits):
     with pytest.raises(ValueError, match="n_train must be at most 1500, got 1501"):
         train(replace(QUICK, n_train=1501), digits)
+
+
+def test_mirrored_images_are_half_of_them_and_others_in_another_epoch(digits):
+    images, config = digits.train_images, replace(QUICK, augmentation="mirror")
+    mirrored = []
+    for epoch in (0, 1):
+        shown = _augmented(images, config, epoch)
+        as_they_are = (shown == images).flatten(1).all(dim=1)
+        reflected = (shown == images.flip(3)).flatten(1).all(dim=1)
+        assert (as_they_are | reflected).all()
+        assert 0.4 < reflected.float().mean() < 0.6
+        mirrored.append(reflected)
+    assert not torch.equal(*mirrored)
+    assert torch.equal(_augmented(images, config, 1), shown)
+    assert _augmented(images, QUICK, 0) is images
 
 
 def test_loss_that_is_not_finite_stops_the_run(digits, tmp_path):

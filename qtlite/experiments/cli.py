@@ -149,7 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         "noise need a finished run of this dataset and depth.",
     )
     measure.set_defaults(command=_measure)
-    names = ("shots", "training", "gradient", "noise", "toy-noise", "trainability", "ranks")
+    names = (
+        "shots", "training", "gradient", "noise", "toy-noise", "trainability", "ranks", "weights",
+    )  # fmt: skip
     measure.add_argument("name", choices=names)
     measure.add_argument("--dataset", default="mnist", choices=DATASETS, help="(default: mnist)")
     measure.add_argument("--blocks", type=int, default=16, metavar="L", help="(default: 16)")

@@ -12,6 +12,7 @@ from qtlite.mapping import ACTIVATIONS, FEATURES
 from qtlite.normalisation import SCHEMES
 
 MODELS = ("qt", "classical", "qcml", *CONTROLS)
+AUGMENTATIONS = ("none", "mirror")
 OPTIMISERS = ("adam", "full_matrix_adam")
 SCHEDULES = ("constant", "one_cycle", "plateau")
 BITS = {"zero_one": (0.0, 1.0), "minus_plus": (-1.0, 1.0)}
@@ -27,7 +28,8 @@ class TrainConfig:
     """Everything that decides a run's result on one machine; stored whole in its record.
 
     The defaults are the ``qtlite`` recipe for digits; ``recipe_config`` fills in the others. A
-    record that does not name its optimiser is from before there was a choice: it was Adam.
+    record that does not name a field is from before there was a choice, and had the default: Adam,
+    and no augmentation.
 
     Raises:
         ValueError: if a value is unknown or out of range.
@@ -72,6 +74,9 @@ class TrainConfig:
     adam_eps: float = _option(1e-8, "Adam's epsilon")
 
     # which images
+    augmentation: str = _option(
+        "none", "of training images: mirrored left to right at random", AUGMENTATIONS
+    )
     n_train: int | None = _option(None, "use the first n training images alone")
     n_validation: int = _option(
         0, "hold out the last n training images and report on them, not on the test images"

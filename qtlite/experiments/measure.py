@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.data import load_dataset, to_float
 from qtlite.experiments.effective_rank import rank, singular_values
 from qtlite.experiments.measurements import take_measurement
-from qtlite.experiments.networks import trained_models
+from qtlite.experiments.networks import finished_run, trained_models
 from qtlite.experiments.noise import (
     accuracy_against_noise,
     compare_models,
@@ -31,6 +31,7 @@ from qtlite.experiments.shots import (
     fit,
     network_from,
 )
+from qtlite.experiments.sweep import NETWORK
 from qtlite.experiments.targets import paper_cnn
 from qtlite.experiments.toy import toy_accuracy, toy_model, toy_task
 from qtlite.experiments.trainability import (
@@ -39,10 +40,11 @@ from qtlite.experiments.trainability import (
     loss_gradient_variance,
 )
 from qtlite.experiments.training import build_model, evaluate
+from qtlite.export import load_safetensors
 from qtlite.generated import GeneratedNetwork
 
 Data = str | os.PathLike | None
-NAMES = ("shots", "training", "gradient", "noise", "toy-noise", "trainability", "ranks")
+NAMES = ("shots", "training", "gradient", "noise", "toy-noise", "trainability", "ranks", "weights")
 
 SHOTS = tuple(2**k for k in range(10, 25))
 TRAINING_SHOTS = (2**12, 2**14, 2**16, 2**18)
@@ -58,7 +60,7 @@ def measure(
 
     Args:
         name: one of ``NAMES``.
-        dataset: for "shots", "training", "gradient" and "noise".
+        dataset: for "shots", "training", "gradient", "noise", "ranks" and "weights".
         n_blocks: L, for the same.
         runs: where trained models are, see ``trained_models``.
         data: the images' folder, see ``load_dataset``.
@@ -119,12 +121,50 @@ def measure(
             _ranks,
             {**row, "models": ["qt", *CONTROLS], "recipes": ["qtlite", "literal", "released"]},
         ),
+        "weights": (
+            partial(_weights, runs=runs),
+            {**row, "n_pieces": 400, "n_bins": 120},
+        ),
     }
     if name not in measurements:
         raise ValueError(f"name must be one of {NAMES}, got {name!r}")
     function, config = measurements[name]
     full = f"{name}-{dataset}-L{n_blocks}" if "dataset" in config else name
     return take_measurement(full, function, config)
+
+
+def _weights(
+    dataset: str, n_blocks: int, seed: int, n_pieces: int, n_bins: int, runs: Path
+) -> dict[str, Any]:
+    """All weights of two networks (Fig. 3): the generated one and the one trained as usual.
+
+    Against their index, the lowest and highest of each of ``n_pieces`` neighbouring pieces; and how
+    many lie in each of ``n_bins`` bins over the range of both networks.
+    """
+    values = {}
+    for model in ("qt", "classical"):
+        blocks = {"n_blocks": n_blocks} if model == "qt" else {}
+        config = recipe_config("qtlite", dataset, model=model, seed=seed, **blocks)
+        folder, network = finished_run(runs, config), paper_cnn(dataset)
+        load_safetensors(network, folder / NETWORK)
+        flat = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+        values[model] = folder.name, flat.double()
+    everything = torch.cat([flat for _, flat in values.values()])
+    edges = torch.linspace(everything.min(), everything.max(), n_bins + 1, dtype=torch.double)
+    networks = {
+        model: {
+            "record": record,
+            "lowest": _rounded(map(torch.min, flat.tensor_split(n_pieces))),
+            "highest": _rounded(map(torch.max, flat.tensor_split(n_pieces))),
+            "counts": torch.histogram(flat, edges).hist.int().tolist(),
+        }
+        for model, (record, flat) in values.items()
+    }
+    return {"n_weights": len(flat), "edges": edges.tolist(), **networks}
+
+
+def _rounded(values: Iterable[torch.Tensor]) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]
 
 
 def _ranks(

@@ -55,3 +55,27 @@ def trained_models(
         model.load_state_dict(state)
         models[record_id(config)] = config, model
     return models
+
+
+def finished_run(runs: Path, config: TrainConfig) -> Path:
+    """The folder of a config's finished run, by its checkpoint rather than by its name.
+
+    Fields that a config got later have changed the name that it would have now.
+
+    Args:
+        runs: the folder that ``qtlite train`` and ``sweep`` write to.
+        config: of the run.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    like, _, _ = record_id(config).rpartition("-")
+    for path in sorted(runs.glob(f"{like}-*/{CHECKPOINT}")):
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        try:
+            same = TrainConfig.from_dict(content["config"]) == config
+        except ValueError:  # fields of another version of the package
+            continue
+        if same and len(content["history"]) == config.epochs:
+            return path.parent
+    raise ValueError(f"runs must hold a finished run {like} of {config}, got none in {runs}")

@@ -249,6 +249,42 @@ def distribution(
     return figure
 
 
+def generated_and_usual(measured: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draw all weights of a generated network and of one trained as usual (Fig. 3).
+
+    Above, each network's weights against their index, as the band between the lowest and the
+    highest of neighbouring ones; below, their densities over the same bins.
+
+    Args:
+        measured: panel's title to the results of the measurement "weights".
+
+    Example:
+        >>> network = {"lowest": [-1, 0], "highest": [0, 1], "counts": [2, 2]}
+        >>> results = {"n_weights": 4, "edges": [-1, 0, 1], "qt": network, "classical": network}
+        >>> len(generated_and_usual({"MNIST": results}).axes)
+        2
+    """
+    figure, axes = _figure(3.1 * len(measured), 4.6, n_rows=2, n_columns=len(measured))
+    labels = {"classical": "as usual", "qt": "generated"}
+    for column, (title, results) in enumerate(measured.items()):
+        above, below = axes[column], axes[len(measured) + column]
+        edges = np.array(results["edges"])
+        for place, (model, label) in enumerate(labels.items()):
+            found, colour = results[model], CURVES[1 - place]
+            index = np.linspace(0, results["n_weights"], len(found["lowest"]))
+            above.fill_between(
+                index, found["lowest"], found["highest"], color=colour, alpha=0.75, lw=0
+            )
+            density = np.array(found["counts"]) / results["n_weights"] / np.diff(edges)
+            below.stairs(density, edges, color=colour, label=label, ls=DASHES[1 - place], lw=1.6)
+        above.set(title=title, xlabel="index of the weight")
+        below.set(xlabel="weight", yscale="log")
+    axes[0].set_ylabel("weight")
+    axes[len(measured)].set_ylabel("density")
+    _legend(figure, 2)
+    return figure
+
+
 def loss_curves(
     histories: Mapping[str, Sequence[Mapping[str, float]]], *, lowest_accuracy: float = 0
 ) -> Figure:

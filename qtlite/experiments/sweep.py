@@ -70,6 +70,7 @@ CIFAR_TRIALS: dict[str, dict[str, Any]] = {
     "no ReLU in the network": {"relu": False},
     "constant learning rate": {"schedule": "constant"},
     "small angles at the start": {"angle_range": 0.1},
+    "mirrored images": {"augmentation": "mirror"},
 }
 
 # QT-121 on FashionMNIST with one choice of the recipe thorough changed at a time, and the usual

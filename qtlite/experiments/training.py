@@ -142,8 +142,9 @@ def train(
             start = time.perf_counter()
             total_loss = 0.0
             model.train()
+            shown = _augmented(images, config, epoch)
             for batch in _batches(config, epoch, len(labels)):
-                loss = F.cross_entropy(model(_inputs(images[batch], config)), labels[batch])
+                loss = F.cross_entropy(model(_inputs(shown[batch], config)), labels[batch])
                 value = loss.item()
                 if not torch.isfinite(loss):
                     raise ValueError(
@@ -223,6 +224,15 @@ def _batches(config: TrainConfig, epoch: int, n_images: int) -> Iterator[Tensor]
     """Indices of one epoch's batches: a shuffle of its own for each seed and epoch."""
     generator = torch.Generator().manual_seed(1_000_003 * (config.seed + 1) + epoch)
     yield from torch.randperm(n_images, generator=generator).split(config.batch_size)
+
+
+def _augmented(images: Tensor, config: TrainConfig, epoch: int) -> Tensor:
+    """One epoch's training images, drawn anew for each seed and epoch."""
+    if config.augmentation == "none":
+        return images
+    generator = torch.Generator().manual_seed(1_000_003 * (config.seed + 1) - epoch - 1)
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirrored.to(images.device), images.flip(-1), images)
 
 
 def _optimiser(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
