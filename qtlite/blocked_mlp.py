@@ -131,9 +131,9 @@ class _CompiledMLP(torch.autograd.Function):
         from qtlite import mapping_loops as loops
 
         _, column, *tensors = ctx.saved_tensors  # raises if one has been changed since
-        packed = ctx.arguments[4]
+        *_, packed, _, tables, _ = ctx.arguments
         sums = np.zeros((ctx.n_shares, packed.size))
-        _, n_lines, n_rows = ctx.arguments[6].shape
+        _, n_lines, n_rows = tables.shape
         slopes = column.new_zeros(ctx.n_shares, n_lines + loops.TILE, n_rows).numpy()
         column_gradients = column.new_empty(len(column) if ctx.needs_input_grad[1] else 0)
         given = output_gradients.contiguous().numpy()
