@@ -36,7 +36,7 @@ def test_bands_and_counts_are_those_of_the_weights(networks):
     edges = np.array(results["edges"])
     assert results["n_weights"] == 6690
     for model, network in found.items():
-        assert results[model]["record"].endswith("-older")
+        assert results[model]["run"].endswith("-older")
         flat = np.concatenate([p.detach().numpy().ravel() for p in network.parameters()])
         assert np.histogram(flat.astype(float), edges)[0].tolist() == results[model]["counts"]
         assert sum(results[model]["counts"]) == 6690

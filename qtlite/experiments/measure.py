@@ -153,12 +153,12 @@ def _weights(
     edges = torch.linspace(everything.min(), everything.max(), n_bins + 1, dtype=torch.double)
     networks = {
         model: {
-            "record": record,
+            "run": run,
             "lowest": _rounded(map(torch.min, flat.tensor_split(n_pieces))),
             "highest": _rounded(map(torch.max, flat.tensor_split(n_pieces))),
             "counts": torch.histogram(flat, edges).hist.int().tolist(),
         }
-        for model, (record, flat) in values.items()
+        for model, (run, flat) in values.items()
     }
     return {"n_weights": len(flat), "edges": edges.tolist(), **networks}
 

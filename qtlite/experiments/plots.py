@@ -276,7 +276,8 @@ def generated_and_usual(measured: Mapping[str, Mapping[str, Any]]) -> Figure:
                 index, found["lowest"], found["highest"], color=colour, alpha=0.75, lw=0
             )
             density = np.array(found["counts"]) / results["n_weights"] / np.diff(edges)
-            below.stairs(density, edges, color=colour, label=label, ls=DASHES[1 - place], lw=1.6)
+            style = {"ls": DASHES[1 - place], "lw": 1.6}
+            below.stairs(density, edges, color=colour, label=None if column else label, **style)
         above.set(title=title, xlabel="index of the weight")
         below.set(xlabel="weight", yscale="log")
     axes[0].set_ylabel("weight")
