@@ -91,8 +91,9 @@ THOROUGH_TRIALS: dict[str, dict[str, Any]] = {
     "scaled feature": {"feature": "scaled"},
     "Adam": {"optimiser": "adam", "learning_rate": 0.0078},
     "classical CNN": {"model": "classical"},
-    "classical CNN, half the learning rate": {"model": "classical", "learning_rate": 0.00354},
-    "classical CNN, twice the learning rate": {"model": "classical", "learning_rate": 0.01414},
+    "classical CNN, half the learning rate": {"model": "classical", "learning_rate": 0.00177},
+    "classical CNN, twice the learning rate": {"model": "classical", "learning_rate": 0.00707},
+    "classical CNN, four times": {"model": "classical", "learning_rate": 0.01414},
 }
 
 
