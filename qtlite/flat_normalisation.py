@@ -9,6 +9,7 @@ same.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
@@ -23,13 +24,14 @@ from qtlite.normalisation import WeightScale, normalise_weights
 
 
 class FlatNormalisation:
-    """``split_weights``, then ``normalise_weights`` with rows standardised, for one target.
+    """``split_weights``, then ``normalise_weights``, for one target.
 
-    Differentiable once where loops are compiled.
+    Where rows are standardised in compiled loops, differentiable once.
 
     Args:
         shapes: what ``weight_shapes`` returned.
         scales: what ``weight_scales`` returned for the same names.
+        scheme: see ``normalise_weights``.
 
     Example:
         >>> from torch import nn
@@ -42,16 +44,24 @@ class FlatNormalisation:
         tensor([-0.2500, -0.2500,  0.2500,  0.2500])
     """
 
-    def __init__(self, shapes: Mapping[str, torch.Size], scales: Mapping[str, WeightScale]):
-        self.shapes, self.scales, self._n_weights = shapes, scales, count_weights(shapes)
-        tensors, start = [], 0
-        for name, shape in shapes.items():
+    def __init__(
+        self,
+        shapes: Mapping[str, torch.Size],
+        scales: Mapping[str, WeightScale],
+        scheme: str = "row",
+    ):
+        self.shapes, self.scales, self.scheme = shapes, scales, scheme
+        self._n_weights = count_weights(shapes)
+        sizes = list(map(prod, shapes.values()))
+        tensors = []
+        for start, size, (name, shape) in zip(
+            accumulate([0, *sizes[:-1]]), sizes, shapes.items(), strict=True
+        ):
             n_rows = shape[0] if scales[name].has_rows else 0
-            tensors.append((start, n_rows, prod(shape[1:]) if n_rows else prod(shape)))
-            start += prod(shape)
+            tensors.append((start, n_rows, size // max(n_rows, 1)))
         self._layout = _Layout(
             tuple(shapes.values()),
-            [prod(shape) for shape in shapes.values()],
+            sizes,
             np.array(tensors),
             np.array([(scales[name].scale, scales[name].centre) for name in shapes]),
         )
@@ -68,11 +78,11 @@ class FlatNormalisation:
         Raises:
             ValueError: if ``flat`` has not exactly M entries on one axis.
         """
-        fits = flat.shape == (self._n_weights,)
+        fits = self.scheme == "row" and flat.shape == (self._n_weights,)
         floats = flat.dtype in (torch.float32, torch.float64)
         if fits and floats and flat.device.type == "cpu" and can_compile():
             return dict(zip(self.shapes, _Normalise.apply(flat, self._layout), strict=True))
-        return normalise_weights(split_weights(flat, self.shapes), self.scales, "row")
+        return normalise_weights(split_weights(flat, self.shapes), self.scales, self.scheme)
 
 
 class _Layout(NamedTuple):

@@ -12,12 +12,11 @@ from qtlite.flat_normalisation import FlatNormalisation
 from qtlite.inject import (
     call_with_weights,
     count_weights,
-    split_weights,
     weight_shapes,
     with_weights,
     without_weights,
 )
-from qtlite.normalisation import SCHEMES, WeightScale, normalise_weights, weight_scales
+from qtlite.normalisation import SCHEMES, WeightScale, weight_scales
 
 
 class GeneratedNetwork(nn.Module):
@@ -69,7 +68,7 @@ class GeneratedNetwork(nn.Module):
 
     def _set_scales(self, scales: dict[str, WeightScale]) -> None:
         self._scales = scales
-        self._normalise = FlatNormalisation(self._shapes, scales)
+        self._normalise = FlatNormalisation(self._shapes, scales, self.normalisation)
 
     def generate(self) -> Tensor:
         """Return the M numbers, shape (M,), of order 1 if they are to be normalised."""
@@ -85,12 +84,7 @@ class GeneratedNetwork(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably."""
-        flat = self.generate()
-        if self.normalisation == "row":
-            return self._normalise(flat)
-        return normalise_weights(
-            split_weights(flat, self._shapes), self._scales, self.normalisation
-        )
+        return self._normalise(self.generate())
 
     def forward(self, *args: object, **kwargs: object) -> object:
         """Run the target with freshly generated weights."""

@@ -134,7 +134,7 @@ def _multiply(typing, sums, place, step, slopes, line, source, first):
         )
         place, step, line, first = (arguments[i] for i in (1, 2, 4, 6))
         v = Vectors(builder, 32)
-        zeros = ir.Constant(v.type, [0.0] * v.n_lanes)
+        zeros = v.constant(0)
         totals = [cgutils.alloca_once_value(builder, zeros) for _ in range(TILE * TILE)]
 
         def load(array, line, number, start):

@@ -33,13 +33,9 @@ class Vectors:
     def prefetch(self, pointer, position):
         """Ask for a cache line that will be read."""
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        signature = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = cgutils.get_or_insert_function(
-            self.builder.module, signature, "llvm.prefetch.p0i8"
-        )
         pointer = self.builder.bitcast(self.builder.gep(pointer, [position]), byte)
         read, near, data = word(0), word(3), word(1)
-        self.builder.call(function, [pointer, read, near, data])
+        self.call("llvm.prefetch.p0i8", ir.VoidType(), pointer, read, near, data)
 
     def _at(self, pointer, position, type_):
         return self.builder.bitcast(self.builder.gep(pointer, [position]), type_.as_pointer())

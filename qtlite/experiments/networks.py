@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,15 +36,11 @@ def trained_models(
     Raises:
         ValueError: if there is none.
     """
-    found = []
-    for path in sorted(runs.glob(f"{dataset}-qt-{recipe}-L{n_blocks}-*/{CHECKPOINT}")):
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        try:
-            config = TrainConfig.from_dict(content["config"])
-        except ValueError:  # fields of another version of the package
-            continue
-        if follows_recipe(content) and len(content["history"]) == config.epochs:
-            found.append((config.seed, config, content["model"]))
+    found = [
+        (config.seed, config, content["model"])
+        for _, config, content in _finished(runs, f"{dataset}-qt-{recipe}-L{n_blocks}")
+        if follows_recipe(content)
+    ]
     if not found:
         raise ValueError(
             f"runs must hold a finished run of QT-{n_blocks} on {dataset} with the present "
@@ -70,12 +68,19 @@ def finished_run(runs: Path, config: TrainConfig) -> Path:
         ValueError: if there is none.
     """
     like, _, _ = record_id(config).rpartition("-")
-    for path in sorted(runs.glob(f"{like}-*/{CHECKPOINT}")):
+    for folder, found, _ in _finished(runs, like):
+        if found == config:
+            return folder
+    raise ValueError(f"runs must hold a finished run {like} of {config}, got none in {runs}")
+
+
+def _finished(runs: Path, name: str) -> Iterator[tuple[Path, TrainConfig, dict[str, Any]]]:
+    """Folders of finished runs whose names begin so, with their configs and checkpoints."""
+    for path in sorted(runs.glob(f"{name}-*/{CHECKPOINT}")):
         content = torch.load(path, weights_only=True, map_location="cpu")
         try:
-            same = TrainConfig.from_dict(content["config"]) == config
+            config = TrainConfig.from_dict(content["config"])
         except ValueError:  # fields of another version of the package
             continue
-        if same and len(content["history"]) == config.epochs:
-            return path.parent
-    raise ValueError(f"runs must hold a finished run {like} of {config}, got none in {runs}")
+        if len(content["history"]) == config.epochs:
+            yield path.parent, config, content

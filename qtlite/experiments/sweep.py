@@ -63,13 +63,18 @@ CIFAR_TRIALS: dict[str, dict[str, Any]] = {
     "500 images a step, half the epochs": {"batch_size": 500, "epochs": 5},
     "250 images a step, half the epochs": {"batch_size": 250, "epochs": 5},
     "root feature": {"feature": "root"},
-    "raw feature": {"feature": "raw"},
-    "bits 0 and 1": {"bits": "zero_one"},
-    "tanh after the first layer": {"activation": "first"},
-    "weights scaled, rows not standardised": {"normalisation": "tensor"},
-    "no ReLU in the network": {"relu": False},
-    "constant learning rate": {"schedule": "constant"},
-    "small angles at the start": {"angle_range": 0.1},
+    **{
+        name: ABLATION[name]
+        for name in (
+            "raw feature",
+            "bits 0 and 1",
+            "tanh after the first layer",
+            "weights scaled, rows not standardised",
+            "no ReLU in the network",
+            "constant learning rate",
+            "small angles at the start",
+        )
+    },
     "mirrored images": {"augmentation": "mirror"},
 }
 
@@ -199,19 +204,16 @@ def _choices(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
                 yield replace(own, learning_rate=learning_rate, n_validation=5000)
 
 
-def _ablation(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
-    for changes in ABLATION.values():
-        yield recipe_config("qtlite", "mnist", seed=seed, **changes)
+def _changed(
+    recipe: str, dataset: str, trials: dict[str, dict[str, Any]], **common: Any
+) -> Callable[[int, Sequence[str]], Iterator[TrainConfig]]:
+    """A recipe with one choice changed at a time, on top of what all trials have in common."""
 
+    def configs(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+        for changes in trials.values():
+            yield recipe_config(recipe, dataset, seed=seed, **{**common, **changes})
 
-def _cifar_trials(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
-    for changes in CIFAR_TRIALS.values():
-        yield recipe_config("qtlite", "cifar10", seed=seed, **{**CIFAR_TRIAL, **changes})
-
-
-def _thorough_trials(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
-    for changes in THOROUGH_TRIALS.values():
-        yield recipe_config("thorough", "fashion_mnist", seed=seed, **{**THOROUGH_TRIAL, **changes})
+    return configs
 
 
 def _generalization(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
@@ -229,9 +231,9 @@ SWEEPS: dict[str, Callable[[int, Sequence[str]], Iterator[TrainConfig]]] = {
     "no-relu": _no_relu,
     "controls": _controls,
     "choices": _choices,
-    "ablation": _ablation,
-    "cifar-trials": _cifar_trials,
-    "thorough-trials": _thorough_trials,
+    "ablation": _changed("qtlite", "mnist", ABLATION),
+    "cifar-trials": _changed("qtlite", "cifar10", CIFAR_TRIALS, **CIFAR_TRIAL),
+    "thorough-trials": _changed("thorough", "fashion_mnist", THOROUGH_TRIALS, **THOROUGH_TRIAL),
     "generalization": _generalization,
 }
 

@@ -336,6 +336,36 @@ def choices_table(records: Iterable[Record], dataset: str, n_blocks: int, **chan
     return "\n".join(lines) + "\n"
 
 
+def trial_rows(
+    records: Iterable[Record],
+    dataset: str,
+    recipe: str,
+    trials: Mapping[str, Mapping[str, Any]],
+    common: Mapping[str, Any],
+    shown: str,
+) -> list[list[str]]:
+    """Rows on a recipe with one choice changed at a time; without those that are not recorded.
+
+    Args:
+        records: any.
+        dataset: such as "mnist".
+        recipe: that the trials depart from.
+        trials: name to changes, such as ``CIFAR_TRIALS``.
+        common: changes that all trials have.
+        shown: a field of ``TrainConfig`` that holds a number.
+
+    Returns:
+        For each trial its name, the field, steps, and accuracy in percent.
+    """
+    records, rows = list(records), []
+    for name, changes in trials.items():
+        if found := with_changes(records, dataset, recipe, **{**common, **changes}):
+            config = found[0]["config"]
+            steps = config["epochs"] * -(-found[0]["n_train"] // config["batch_size"])
+            rows.append([name, f"{config[shown]:,g}", f"{steps:,}", format_accuracy(found)])
+    return rows
+
+
 def write_between_marks(text: str, path: Path) -> None:
     """Replace what stands between a file's two ``results`` comments.
 

@@ -137,7 +137,7 @@ def _sweep(n_row_qubits: int, in_vector: bool):
         for q, bit in enumerate(lane_bits, start=n_row_qubits):
             tan[q] = builder.fmul(tan[q], v.minus_where_zero(bit, v.type))
         scale = None if isinstance(types_[7], types.NoneType) else v.splat(arguments[7])
-        zeros = ir.Constant(v.type, [0.0] * v.n_lanes)
+        zeros = v.constant(0)
         totals = [cgutils.alloca_once_value(builder, zeros) for _ in qubits] if adjoint else []
         if permutation:
             heads, pattern = permutation[0], v.load(permutation[1], const(0), v.words)
