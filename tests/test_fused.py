@@ -277,7 +277,7 @@ def test_permutations_in_place_and_not(block_function, n_states, dtype, toleranc
     plan = fused_numba._plan(block, torch.zeros(5, n_qubits, dtype=dtype))
     assert block.n_steps == 1
     assert plan.shape[2] > 0
-    assert (plan.n_moves == 2) == (block_function is not upwards)
+    assert (plan.n_moves == 0) == (block_function is not upwards)
     angles = torch.rand(5, n_qubits, dtype=torch.float64)
     states, gradients = torch.randn(2, n_states, 2**n_qubits, dtype=torch.float64)
     expected = fused_torch.apply(block, angles, states)
@@ -455,6 +455,7 @@ def test_nan_comes_out_where_nan_goes_in(module, where):
 def test_threads_do_not_change_one_bit(n_states, monkeypatch):
     monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
     monkeypatch.setattr(fused_numba, "WHOLE", fused_numba.CHUNK)
+    monkeypatch.setattr(fused_numba, "SHARED", 0)
     n_qubits = 17 if n_states == 1 else 9
     block = read_block(ry_linear_cnot, n_qubits, n_qubits)
     angles = torch.rand(6, n_qubits)

@@ -11,10 +11,11 @@ Rotations are done without their cosines, by one multiply-add an amplitude; the 
 cosines is multiplied in once, as its first sweep loads.
 
 A state of more than ``WHOLE`` vectors takes two trips through memory a step: chunk by chunk for the
-low qubits, then column by column for the high ones. Where a step's permutation leaves the numbers
-of a chunk together, as CNOTs from each qubit to the next do, it is done in place, along the cycles
-in which chunks follow each other. torch.get_num_threads() rules here too: where it pays, cycles and
-columns, or the states of a batch, are shared among so many threads.
+low qubits, then column by column for the high ones. In memory there is a gap behind each chunk.
+Where a step's permutation leaves the numbers of a chunk together, as CNOTs from each qubit to the
+next do, it is done in place, along the cycles in which chunks follow each other.
+torch.get_num_threads() rules here too: where it pays, cycles and columns, or the states of a batch,
+are shared among so many threads.
 
 The backward pass undoes each step on the state and on its gradient together and keeps no other
 state. ``expectations`` takes a batch of product states one after the other, each from its qubits to
@@ -46,10 +47,14 @@ from qtlite.compiling import compiled, compiled_sums
 from qtlite.simulators.real_block import RealBlock
 from qtlite.vectors import VECTOR_BYTES, Vectors, const
 
-WHOLE = 2**14  # vectors, 1 MB: four arrays of so many nearly fit into the L2 cache: not divided
+WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache: not divided
+# vectors, 2 MB: smaller states stay in one core's L2 cache, and would be slow to fetch from there
+SHARED = 2**15
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
 MOST_CHUNKS = 2**6  # of a larger state, chunks are larger: a column of many is slow to collect
 COLUMN = 32  # vectors side by side while the high qubits are rotated
+# between chunks: a power of two apart, those of a column would share few lines of the cache
+GAP = 9  # vectors
 AHEAD = 32  # vectors: so far in front of a permuted load, its cache line is asked for
 # between state and gradient: a power of two apart, they would push each other out of the cache
 PADDING = 24  # vectors
@@ -79,10 +84,10 @@ class Layout(NamedTuple):
 class Permutations(NamedTuple):
     """The T gathers of a block, new[i] = signs[i] * old[sources[i]], in forms fit for the loops."""
 
-    sources: np.ndarray  # (T, 2**N) int32
+    sources: np.ndarray  # (T, 2**N) int32, gaps counted in
     signs: np.ndarray  # (T, 2**N) int8; (T, 0) where every sign is +1
     whole: np.ndarray  # (T,) bool: a vector comes from one vector, sources = heads ^ pattern
-    heads: np.ndarray  # (T, vectors) int32: the source of each vector's lane 0
+    heads: np.ndarray  # (T, vectors) int32: the source of each vector's lane 0, gaps counted in
     pattern: np.ndarray  # (T, lanes), integers as wide as the floats
     # where chunks move as a whole: all chunks, each before the one that it takes the place of
     cycles: np.ndarray  # (T, chunks) int32
@@ -261,105 +266,109 @@ def _rotate(source, target, layout, tan, qubit, n_qubits, overlaps):
 
 
 @compiled
-def _gather(source, source_state, target, state, start, stop, permutations, which):
+def _gather(source, source_state, target, start, first, stop, permutations, which):
+    """Write amplitudes ``first`` to ``stop`` of the permuted state, from ``start`` on.
+
+    The state to permute begins at element ``source_state``.
+    """
     # unsigned: Numba would test a signed index for Python's counting from the end
     sources = permutations.sources[which]
     signed = permutations.signs.shape[1] > 0
     for a in range(len(source)):
-        old, new = source[a], target[a][state:]
+        old, new = source[a], target[a][start:]
         if signed:
             signs = permutations.signs[which]
-            for i in range(start, stop):
-                new[i] = old[np.uint64(source_state + sources[i])] * signs[i]
+            for i in range(first, stop):
+                new[i - first] = old[np.uint64(source_state + sources[i])] * signs[i]
         else:
-            for i in range(start, stop):
-                new[i] = old[np.uint64(source_state + sources[i])]
+            for i in range(first, stop):
+                new[i - first] = old[np.uint64(source_state + sources[i])]
 
 
 @compiled
-def _rotate_chunk(
-    source, source_state, target, state, chunk, shape, permutations, which, gates, overlaps
+def _load_chunk(
+    source, state, target, start, chunk, shape, permutations, which, gates, overlaps
 ):  # fmt: skip
-    """Permute into one chunk of the target and rotate the qubits that number its vectors.
+    """Permute into one chunk and rotate its last qubits, those within eight vectors.
 
-    The states begin at these elements of ``source`` and ``target``.
+    The state begins at this element of ``source``, the chunk at ``start`` of ``target``.
     """
-    lanes, n_bits, n_high = shape
-    tan, scale, rotated = gates
-    start, stop = chunk * lanes << n_bits, (chunk + 1) * lanes << n_bits
-    first = state + start
+    lanes, n_bits, n_high, _ = shape
+    tan, scale, _ = gates
+    first, stop = chunk * lanes << n_bits, (chunk + 1) * lanes << n_bits
     qubit = n_high + n_bits - 3
     if permutations.whole[which]:
-        heads = permutations.heads[which][start // lanes : stop // lanes]
+        heads = permutations.heads[which][first // lanes : stop // lanes]
         permutation = (heads, permutations.pattern[which])
-        layout = Layout(source_state, 0, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
+        layout = Layout(state, 0, 0, start, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
         _rotate_first(source, target, layout, tan, qubit, overlaps, permutation, scale)
     else:
-        _gather(source, source_state, target, state, start, stop, permutations, which)
-        layout = Layout(first, lanes, 0, first, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
+        _gather(source, state, target, start, first, stop, permutations, which)
+        layout = Layout(start, lanes, 0, start, lanes, 0, 1, 1 << n_bits - 3, 8 * lanes)
         _rotate_first(target, target, layout, tan, qubit, overlaps, None, scale)
-    bit = 3
+
+
+@compiled
+def _rotate_chunk(source, source_start, target, start, shape, gates, overlaps, moves):
+    """Rotate the other qubits that number a chunk's vectors.
+
+    The chunk begins at these elements; if it ``moves``, the last sweep takes it to the target.
+    """
+    lanes, n_bits, n_high, _ = shape
+    tan, _, rotated = gates
+    qubit, bit = n_high + n_bits - 3, 3
     while bit < n_bits:
         n = min(3, n_bits - bit)
         qubit -= n
-        if rotated[qubit : qubit + n].any():
-            row, n_blocks = lanes << bit, 1 << n_bits - bit - n
-            layout = Layout(first, row, row << n, first, row, row << n, n_blocks, 1 << bit, lanes)
-            _rotate(target, target, layout, tan, qubit, n, overlaps)
+        row, n_blocks, n_groups = lanes << bit, 1 << n_bits - bit - n, 1 << bit
         bit += n
+        if moves and bit == n_bits:
+            layout = Layout(source_start, row, 0, start, row, 0, 1, n_groups, lanes)
+            _rotate(source, target, layout, tan, qubit, n, overlaps)
+        elif rotated[qubit : qubit + n].any():
+            layout = Layout(
+                source_start, row, row << n, source_start, row, row << n, n_blocks, n_groups, lanes
+            )
+            _rotate(source, source, layout, tan, qubit, n, overlaps)
 
 
 @compiled
 def _rotate_cycle(arrays, buffer, state, cycle, shape, permutations, which, gates, overlaps):
     """Do one cycle's chunks in place.
 
-    Each takes what the next one holds; the last one what the first one held.
+    Each takes what the next one holds. What the last one takes, which the first one held, waits in
+    the buffer until the others are done.
     """
-    lanes, n_bits, _ = shape
-    size = lanes << n_bits
+    lanes, n_bits, _, gap = shape
+    stride = (lanes << n_bits) + gap
     starts = permutations.cycle_starts[which]
     chunks = permutations.cycles[which, starts[cycle] : starts[cycle + 1]]
-    opened = chunks[0] * size
-    for a in range(len(arrays)):
-        buffer[a][:size] = arrays[a][state + opened : state + opened + size]
+    last = chunks[-1]
+    _load_chunk(arrays, state, buffer, 0, last, shape, permutations, which, gates, overlaps)
     for chunk in chunks[:-1]:
-        _rotate_chunk(
-            arrays, state, arrays, state, chunk, shape, permutations, which, gates, overlaps
+        start = state + chunk * stride
+        _load_chunk(
+            arrays, state, arrays, start, chunk, shape, permutations, which, gates, overlaps
         )
-    _rotate_chunk(
-        buffer, -opened, arrays, state, chunks[-1], shape, permutations, which, gates, overlaps
-    )
+        _rotate_chunk(arrays, start, arrays, start, shape, gates, overlaps, False)
+    _rotate_chunk(buffer, 0, arrays, state + last * stride, shape, gates, overlaps, True)
 
 
 @compiled
-def _rotate_column(arrays, buffer, state, column, shape, gates, overlaps):
-    """Rotate the first qubits, which number the chunks, in COLUMN neighbouring vectors of each.
-
-    The rows of a column are a power of two apart and share few lines of the cache, so that sweeps
-    in place would evict them: the sweeps between the first and the last stay in a buffer.
-    """
-    lanes, n_bits, n_high = shape
-    tan = gates[0]
-    first, chunk, row = state + column * COLUMN * lanes, lanes << n_bits, COLUMN * lanes
+def _rotate_column(arrays, state, column, shape, gates, overlaps):
+    """Rotate the first qubits, which number the chunks, in COLUMN neighbouring vectors of each."""
+    lanes, n_bits, n_high, gap = shape
+    tan, _, rotated = gates
+    first, row = state + column * COLUMN * lanes, (lanes << n_bits) + gap
     for qubit in range(0, n_high, 3):
         n = min(3, n_high - qubit)
-        rest = 1 << n_high - qubit - n  # rows that differ in the qubits behind these alone
-        if qubit == 0:
-            source, source_start, source_row = arrays, first, chunk
-            n_blocks, rows, n_groups = rest, 1, COLUMN
-        else:
-            source, source_start, source_row = buffer, 0, row
-            n_blocks, rows, n_groups = 1 << qubit, rest << n, rest * COLUMN
-        if rest == 1:
-            target, target_start, target_row = arrays, first, chunk
-        else:
-            target, target_start, target_row = buffer, 0, row
-        layout = Layout(
-            source_start, rest * source_row, rows * source_row,
-            target_start, rest * target_row, rows * target_row,
-            n_blocks, n_groups, lanes,
-        )  # fmt: skip
-        _rotate(source, target, layout, tan, qubit, n, overlaps)
+        if not rotated[qubit : qubit + n].any():
+            continue
+        step = row << n_high - qubit - n  # between rows that differ in these qubits
+        for block in range(1 << qubit):
+            start = first + block * (step << n)
+            layout = Layout(start, step, row, start, step, row, step // row, COLUMN, lanes)
+            _rotate(arrays, arrays, layout, tan, qubit, n, overlaps)
 
 
 def _arrays_like(arrays, n):
@@ -388,15 +397,15 @@ def _arrays_like_overload(arrays, n):
 
 @compiled
 def _walk(
-    source, here, there, state,
+    here, there, final, state,
     shape, permutations, order, last, kinds, gates, overlaps, board, helping,
 ):  # fmt: skip
     """Permute by order[i] and rotate by row i of the gates, for each i; then permute by ``last``.
 
-    The state begins at element ``state`` of each array. It goes from ``source`` to ``here``, and to
-    and fro between ``here`` and ``there`` at each permutation that cannot be done in place: the
-    ``_n_moves``-th move is the last. ``source`` may be ``there``. Writes ``overlaps``, shape
-    (steps, N), if there is a gradient.
+    The state begins at element ``state`` of each array. It starts ``here`` and goes ``there`` and
+    back at each permutation that cannot be done in place, ``_n_moves`` times. The last one takes
+    it, without gaps, to ``final``, which may be the one of the two where it is not. Writes
+    ``overlaps``, shape (steps, N), if there is a gradient.
 
     Helping threads call this with the same arguments. ``board`` is (claimed, done, partial): a
     thread claims a job of the present phase, does it, and so on; when all jobs are done, the next
@@ -406,19 +415,18 @@ def _walk(
     the help off, and the caller does the rest alone. (OpenMP's barriers, which wait each time,
     took 20 times as long as one thread when a second process kept the cores busy.)
     """
-    lanes, n_bits, n_high = shape
+    lanes, n_bits, n_high, gap = shape
     tan, scale, rotated = gates
     claimed, done, partial = board
-    n_chunks, n_columns = 1 << n_high, (1 << n_bits) // COLUMN
-    n_kept = max(COLUMN << n_high, 1 << n_bits) if n_high > 0 else 0
-    buffer = _arrays_like(here, n_kept * lanes)
+    size, n_chunks, n_columns = lanes << n_bits, 1 << n_high, (1 << n_bits) // COLUMN
+    buffer = _arrays_like(here, size if n_high > 0 else 0)
     phase = 0
     for i in range(len(order) + 1):
         step = min(i, len(order) - 1)
         gate = (tan[step], scale[step], rotated[kinds[step]])
         in_place = _is_in_place(permutations, order, i)
-        if i > 0 and not in_place:
-            source, here, there = here, there, here
+        if i < len(order) and not in_place:
+            here, there = there, here
         n_jobs = permutations.n_cycles[order[i]] if in_place else n_chunks
         job = _claim_job(claimed, phase, helping)
         while job <= n_jobs:
@@ -429,12 +437,14 @@ def _walk(
                 _rotate_cycle(here, buffer, state, job, shape, permutations, order[i], gate, row)
             elif i < len(order):
                 row = partial[i % 2, job]
-                _rotate_chunk(
-                    source, state, here, state, job, shape, permutations, order[i], gate, row
+                start = state + job * (size + gap)
+                _load_chunk(
+                    there, state, here, start, job, shape, permutations, order[i], gate, row
                 )
+                _rotate_chunk(here, start, here, start, shape, gate, row, False)
             elif last >= 0:
-                start, stop = job * lanes << n_bits, (job + 1) * lanes << n_bits
-                _gather(source, state, here, state, start, stop, permutations, last)
+                start = state // (size + gap) * size + job * size
+                _gather(here, state, final, start, job * size, (job + 1) * size, permutations, last)
             _add_one(done, phase)
             job = _claim_job(claimed, phase, helping)
         if not _wait(claimed, done, phase, n_jobs + 1, helping):
@@ -443,7 +453,7 @@ def _walk(
         if n_high > 0 and i < len(order) and gate[2][:n_high].any():
             job = _claim_job(claimed, phase, helping)
             while job < n_columns:
-                _rotate_column(here, buffer, state, job, shape, gate, partial[i % 2, job])
+                _rotate_column(here, state, job, shape, gate, partial[i % 2, job])
                 _add_one(done, phase)
                 job = _claim_job(claimed, phase, helping)
             if not _wait(claimed, done, phase, n_columns, helping):
@@ -454,13 +464,13 @@ def _walk(
 @compiled
 def _is_in_place(permutations, order, i):
     """Whether ``_walk`` leaves the state in its array at step i."""
-    return 0 < i < len(order) and permutations.n_cycles[order[i]] > 0
+    return i < len(order) and permutations.n_cycles[order[i]] > 0
 
 
 @compiled
-def _n_moves(permutations, order, last):
-    """How often ``_walk`` writes the state to another array."""
-    moves = 1 if last >= 0 else 0
+def _n_moves(permutations, order):
+    """How often ``_walk`` takes the state from ``here`` to ``there`` or back."""
+    moves = 0
     for i in range(len(order)):
         if not _is_in_place(permutations, order, i):
             moves += 1
@@ -499,7 +509,7 @@ def _add_up(partial, overlaps):
 @compiled
 def _new_board(n_steps, shape, n_overlaps):
     """Nothing claimed, nothing done."""
-    _, n_bits, n_high = shape
+    _, n_bits, n_high, _ = shape
     n_jobs = max(1 << n_high, (1 << n_bits) // COLUMN) if n_high else 1
     n_phases = 2 * n_steps + 1
     claimed = np.zeros(n_phases + 1, np.int64)  # the last: the help is called off
@@ -508,12 +518,12 @@ def _new_board(n_steps, shape, n_overlaps):
 
 @compiled
 def _walk_batch(
-    source, here, there,
+    here, there, final,
     shape, permutations, order, last, kinds, gates, overlaps, board, helping,
 ):  # fmt: skip
     """``_walk`` with every state of a batch, in groups that have each a row of ``overlaps``."""
-    lanes, n_bits, n_high = shape
-    size = lanes << n_bits + n_high
+    lanes, n_bits, n_high, gap = shape
+    size = (lanes << n_bits) + gap << n_high
     n_states, n_groups, n_steps = here[0].size // size, len(overlaps), len(order)
     claimed, done, _ = board
     group = _add_one(claimed, 0)
@@ -521,7 +531,7 @@ def _walk_batch(
         for n in range(n_states * group // n_groups, n_states * (group + 1) // n_groups):
             own = _new_board(n_steps, shape, overlaps.shape[2])
             _walk(
-                source, here, there, n * size,
+                here, there, final, n * size,
                 shape, permutations, order, last, kinds, gates, overlaps[group], own, helping,
             )  # fmt: skip
         _add_one(done, 0)
@@ -665,20 +675,20 @@ def _expect(qubits, values, finals, shape, permutations, order, last, kinds, gat
 
     Threads claim image by image.
     """
-    lanes, n_bits, n_high = shape
+    lanes, n_bits, n_high, _ = shape
     size, n_amplitudes = lanes << n_bits + n_high, 1 << qubits.shape[1]
     claimed, done, _ = board
     pair = (values.ravel(), values.ravel())  # of the dtype
     tails = _arrays_like(pair, size)
     here, there = _arrays_like(pair, size), _arrays_like(pair, size)
     overlaps = np.zeros((len(order), 0))
-    end = here if _n_moves(permutations, order, last) % 2 == 0 else there
+    end = there if _n_moves(permutations, order) % 2 == 0 else here
     image = _add_one(claimed, 0)
     while image < len(qubits):
         _multiply_out(qubits[image], tails, here)
         for part in range(2):
             _walk(
-                (here[part],), (there[part],), (here[part],), 0,
+                (here[part],), (there[part],), (end[part],), 0,
                 shape, permutations, order, last, kinds, gates,
                 overlaps, _new_board(len(order), shape, 0), helping,
             )  # fmt: skip
@@ -700,14 +710,14 @@ def _expect_adjoint(
     shape, permutations, order, last, kinds, gates, board, helping,
 ):  # fmt: skip
     """Write each image's gradients of its qubits and its overlaps, shape (B, L * S, N)."""
-    lanes, n_bits, n_high = shape
+    lanes, n_bits, n_high, _ = shape
     size, n_amplitudes = lanes << n_bits + n_high, 1 << qubits.shape[1]
     claimed, done, _ = board
     pair = (gradients.ravel(), gradients.ravel())  # of the dtype
     tails = _arrays_like(pair, size)
     here, there = _arrays_like(pair, size), _arrays_like(pair, size)
     products = _arrays_like(pair, n_amplitudes)
-    end = here if _n_moves(permutations, order, last) % 2 == 0 else there
+    end = here if _n_moves(permutations, order) % 2 == 0 else there
     image = _add_one(claimed, 0)
     while image < len(qubits):
         weights = tails[0]
@@ -719,7 +729,7 @@ def _expect_adjoint(
                 here[0][i] = final[i]
                 here[1][i] = 2 * weights[i] * final[i]
             _walk(
-                here, there, here, 0, shape, permutations, order, last, kinds, gates,
+                here, there, there, 0, shape, permutations, order, last, kinds, gates,
                 overlaps[image], _new_board(len(order), shape, overlaps.shape[2]), helping,
             )  # fmt: skip
             products[part][:] = end[1][:n_amplitudes]
@@ -793,7 +803,7 @@ def expectations(
         Shape (B, N), and what ``expectations_adjoint`` needs of the final states.
     """
     qubits = qubits.detach().contiguous()
-    plan = _plan(block, angles)
+    plan = _plan(block, angles, gap=0)
     values = qubits.new_empty(qubits.shape[:2])
     finals = qubits.new_empty(len(qubits) if keep else 0, 2, plan.size)
     board = _new_board.py_func(0, plan.shape, 0)
@@ -817,7 +827,7 @@ def expectations_adjoint(
     Returns:
         d loss / d angles, shape (L * S, N), and d loss / d qubits, shape (B, N, 2, 2).
     """
-    plan = _plan(block, angles, back=True)
+    plan = _plan(block, angles, back=True, gap=0)
     qubits = qubits.detach().contiguous()
     qubit_gradients = torch.empty_like(qubits)
     overlaps = np.zeros((len(qubits), *plan.tan.shape))
@@ -832,7 +842,7 @@ def expectations_adjoint(
 class Plan(NamedTuple):
     """What a walk does, step by step."""
 
-    shape: tuple[int, int, int]  # lanes, n_bits, n_high
+    shape: tuple[int, int, int, int]  # lanes, n_bits, n_high, gap
     permutations: Permutations
     order: np.ndarray  # (steps,), which of them comes before each step's rotations
     last: int  # the one at the end, or -1
@@ -861,12 +871,14 @@ class Plan(NamedTuple):
 
     @property
     def n_moves(self) -> int:
-        """How often a walk writes the state to another array."""
-        return _n_moves(self.permutations, self.order, self.last)
+        """How often a walk takes the state to another array, its end left aside."""
+        return _n_moves(self.permutations, self.order)
 
 
-def _plan(block: RealBlock, angles: Tensor, *, back: bool = False) -> Plan:
+def _plan(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = GAP) -> Plan:
     """Lay out a walk through the block's steps, or ``back`` from their end; angles (steps, N).
+
+    Of a divided state, there are ``gap`` vectors behind each chunk.
 
     The first sweep needs 8 vectors: smaller circuits get idle qubits in front.
 
@@ -882,7 +894,8 @@ def _plan(block: RealBlock, angles: Tensor, *, back: bool = False) -> Plan:
     n_vectors = 1 << vector_bits
     chunk = n_vectors if n_vectors <= WHOLE else max(CHUNK, n_vectors // MOST_CHUNKS)
     n_bits = chunk.bit_length() - 1
-    shape = (lanes, n_bits, vector_bits - n_bits)
+    n_high = vector_bits - n_bits
+    shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
     permutations, rotated = _tables(block, back, shape, idle)
     kinds, order, last, first = _steps(len(angles), block.n_steps, back)
     half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
@@ -927,9 +940,9 @@ def _angle_gradients(plan: Plan, overlaps: np.ndarray) -> Tensor:
 
 
 @cache
-def _sequence(shape: tuple[int, int, int]) -> np.ndarray:
+def _sequence(shape: tuple[int, int, int, int]) -> np.ndarray:
     """The qubits in the order in which ``_walk`` rotates them."""
-    lanes, n_bits, n_high = shape
+    lanes, n_bits, n_high, _ = shape
     n_qubits = n_high + n_bits + lanes.bit_length() - 1
     qubit = n_high + n_bits - 3
     sequence = list(range(qubit, n_qubits))
@@ -947,37 +960,43 @@ def _run(
 
     Shapes (B, 2**N), and that of ``plan.tan``.
     """
-    lanes, size = plan.shape[0], plan.size
+    lanes, n_bits, n_high, gap = plan.shape
     n_states, n_amplitudes = states[0].shape
-    padded = [pad(state, (0, size - n_amplitudes)) for state in states] if plan.idle else states
-    source = tuple(state.contiguous().view(-1).numpy() for state in padded)
+    chunk = lanes << n_bits
+    divided = (n_states, 1 << n_high, chunk + gap)  # of an array
 
-    n_moves = plan.n_moves
-    step = n_states * size + PADDING * lanes
-    n_arrays = len(states) * min(n_moves, 2)
+    step = n_states * (chunk + gap << n_high) + PADDING * lanes
+    n_arrays = len(states) * min(1 + plan.n_moves, 2)
     memory = _memory(n_arrays * step + lanes, plan.tan.dtype)
     start = lanes - memory.ctypes.data % VECTOR_BYTES // memory.itemsize
-    arrays = [memory[start + a * step :][: n_states * size] for a in range(n_arrays)]
-    places = [tuple(arrays[: len(states)]), tuple(arrays[-len(states) :])]
-    end = (n_moves - 1) % 2
-    final = None
-    if len(states) == 1:  # it ends in the caller's memory
-        final = states[0].new_empty(n_states, size)
-        places[end] = (final.view(-1).numpy(),)
+    arrays = [memory[start + a * step :][: step - PADDING * lanes] for a in range(n_arrays)]
+    here, there = tuple(arrays[: len(states)]), tuple(arrays[-len(states) :])
+    for array, state in zip(here, states, strict=True):
+        if plan.idle:
+            state = pad(state, (0, plan.size - n_amplitudes))
+        array.reshape(divided)[:, :, :chunk] = state.numpy().reshape(n_states, -1, chunk)
+    final, end = None, there
+    if wanted:
+        final = states[0].new_empty(n_states, plan.size)
+    if plan.last >= 0:  # it ends in the caller's memory
+        end = (final.view(-1).numpy(),)
 
     n_groups = min(n_states, GROUPS)
     n_steps, n_qubits = plan.tan.shape
     overlaps = np.zeros((n_groups, n_steps, n_qubits if len(states) == 2 else 0))
     board = _new_board.py_func(n_steps, plan.shape, overlaps.shape[2])
     if n_states == 1:
-        walk, arguments = _walk, (source, *places, 0, *plan.walk, overlaps[0], board)
+        walk, arguments = _walk, (here, there, end, 0, *plan.walk, overlaps[0], board)
     else:
-        walk, arguments = _walk_batch, (source, *places, *plan.walk, overlaps, board)
-    n_jobs = n_groups if n_states > 1 else 1 << plan.shape[2]
+        walk, arguments = _walk_batch, (here, there, end, *plan.walk, overlaps, board)
+    n_jobs = n_groups
+    if n_states == 1 and plan.size >= SHARED * lanes:
+        n_jobs = 1 << n_high
     _run_with_help(walk, arguments, n_states * plan.work, n_jobs)
-    if final is None and wanted:
-        final = torch.from_numpy(places[end][-1].reshape(n_states, size)).clone()
-    if final is not None and plan.idle:
+    if wanted and plan.last < 0:
+        walked = (here, there)[plan.n_moves % 2][-1].reshape(divided)[:, :, :chunk]
+        final.numpy()[:] = walked.reshape(n_states, -1)
+    if wanted and plan.idle:
         final = final[:, :n_amplitudes].contiguous()
     if memory.nbytes <= KEPT_BYTES:
         _spare[:] = [memory]
@@ -1010,15 +1029,15 @@ def _run_with_help(walk: Callable, arguments: tuple, work: int, n_jobs: int) -> 
 
 
 def _tables(
-    block: RealBlock, inverse: bool, shape: tuple[int, int, int], idle: int
+    block: RealBlock, inverse: bool, shape: tuple[int, int, int, int], idle: int
 ) -> tuple[Permutations, np.ndarray]:
     """The block's permutations, the identity behind them, and what it rotates, shape (S, N).
 
     With ``idle`` more qubits in front.
     """
-    lanes, n_bits, _ = shape
+    lanes, n_bits, _, gap = shape
     known = _known_tables.setdefault(block, {})
-    if (inverse, lanes) not in known:
+    if (inverse, shape) not in known:
         sources = block.inverse_sources if inverse else block.sources
         signs = block.inverse_signs if inverse else block.signs
         n_steps, n_amplitudes = sources.shape
@@ -1028,18 +1047,19 @@ def _tables(
         sign_table = np.ones((n_steps + 1, 0 if signs is None else size), np.int8)
         if signs is not None:
             sign_table[:-1, :n_amplitudes] = signs
+        chunk = lanes << n_bits
+        cycles = _chunk_cycles(table, chunk)
+        table += table // chunk * gap
         heads = np.ascontiguousarray(table[:, ::lanes])
         pattern = table[:, :lanes] ^ table[:, :1]
         predicted = (heads[:, :, None] ^ pattern[:, None, :]).reshape(table.shape)
         whole = (table == predicted).all(1) & (pattern < lanes).all(1) & (sign_table > 0).all(1)
         pattern = pattern.astype(np.int32 if lanes == 16 else np.int64)
-        known[inverse, lanes] = (
-            Permutations(
-                table, sign_table, whole, heads, pattern, *_chunk_cycles(table, lanes << n_bits)
-            ),
+        known[inverse, shape] = (
+            Permutations(table, sign_table, whole, heads, pattern, *cycles),
             np.pad(block.rotated, ((0, 0), (idle, 0))),
         )
-    return known[inverse, lanes]
+    return known[inverse, shape]
 
 
 def _chunk_cycles(table: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
