@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "name",
         help="table1, table2, table3, qcml, no-relu, controls, choices, ablation, cifar-trials, "
-        "thorough-trials, generalization, or a .json file with a list of runs",
+        "thorough-trials, short-trials, generalization, or a .json file with a list of runs",
     )
     sweep.add_argument("--recipe", nargs="+", choices=tuple(RECIPES), help="(default: qtlite)")
     sweep.add_argument("--seeds", type=int, metavar="N", help="(default: 3)")
