@@ -64,10 +64,15 @@ def test_more_time_is_told_of_one_depth_whatever_else_is_recorded():
         record(0.99, recipe="thorough", model="qt", n_blocks=121),
         record(0.98, recipe="thorough", model="qt", n_blocks=16),
     ]
-    assert with_more_time(records, "mnist") == ""
-    text = with_more_time([*records, record(0.97, recipe="thorough", model="classical")], "mnist")
+    usual = [
+        record(0.97, recipe="thorough", model="classical"),
+        record(0.96, recipe="qtlite", model="classical"),
+    ]
+    assert with_more_time(records + usual[:1], "mnist") == ""
+    text = with_more_time(records + usual, "mnist")
     assert "QT-121 has 99.00 (1 seed) %" in text
     assert "as usual 97.00 (1 seed) %" in text
+    assert "the latter has 96.00 (1 seed) %" in text
     assert text.endswith("No control has been given that recipe yet.")
 
 
@@ -75,6 +80,7 @@ def test_more_time_is_told_of_controls_too():
     records = [
         record(0.99, recipe="thorough", model="qt", n_blocks=121),
         record(0.97, recipe="thorough", model="classical"),
+        record(0.96, recipe="qtlite", model="classical"),
         record(0.98, recipe="thorough", model="hashed", n_blocks=121),
         record(0.96, recipe="thorough", model="hashed", n_blocks=61),
     ]
