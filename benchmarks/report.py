@@ -113,6 +113,7 @@ def write_readme(results: Row, path: Path) -> None:
     left_out = "; ".join(f"{name} ({why})" for name, why in results["left_out"].items())
     memory = results["memory_bytes_19_323"]
     commit = results["commit"][:10] + (" with changes" if results["uncommitted"] else "")
+    load = "unknown" if results["load_before"] is None else f"{results['load_before']:.1f}"
     text = f"""# Benchmarks
 
 `make bench` (or `python -m benchmarks.simulators`) writes `simulators.json`, and from it this page
@@ -120,7 +121,7 @@ and the plots. JAX comes with `pip install -e .[bench]`, TorchQuantum as
 `torchquantum.txt` says; peers that are not installed are left out.
 
 {results["date"][:10]}, commit {commit}, \
-{results["processor"]}, {results["cores"]} cores (load before: {results["load_before"]:.1f}), \
+{results["processor"]}, {results["cores"]} cores (load before: {load}), \
 Python {results["python"]}, {versions}. Left out: {left_out or "none"}.
 
 ## Value and gradient of a scalar of all probabilities

@@ -43,7 +43,8 @@ RESULTS = Path(__file__).with_name("simulators.json")
 CASES = ((13, 16), (13, 121), (19, 19), (19, 323))
 MIN_REPEATS, MAX_REPEATS = 5, 50
 SECONDS = 1.0  # of repeats, if MIN_REPEATS take no longer
-PATIENCE = 10.0  # seconds: an engine's sweep ends with a call slower than this
+# seconds: repeats end after them, and an engine's sweep with a call slower than a quarter of them
+PATIENCE = 10.0
 PACKAGES = (
     "torch", "numba", "numpy", "tensorcircuit-ng", "pennylane", "pennylane-lightning", "jax",
     "torchquantum",

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -64,6 +65,8 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
             raise ValueError(f"net must be Linear layers, each with at most a Tanh, got {layer}")
     if not tensors or tensors[-1].shape != (1,):
         raise ValueError(f"net must end in a Linear layer with one output, got {net}")
+    if any(len(below) != above.shape[1] for below, above in pairwise(tensors[::2])):
+        raise ValueError(f"net must have layers that fit each other, got {net}")
     n_inputs = tensors[0].shape[1]
     if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != n_inputs - 1:
         raise ValueError(

@@ -25,6 +25,9 @@ def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
         circuit: N qubits, changed in place.
         angles: one row of phi, shape (N,), radians.
 
+    Raises:
+        ValueError: if there are more or fewer angles than qubits.
+
     Example:
         >>> import numpy, tensorcircuit as tc
         >>> circuit = tc.Circuit(3)
@@ -32,7 +35,7 @@ def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
         >>> [gate["name"] for gate in circuit.to_qir()]
         ['ry', 'ry', 'ry', 'cnot', 'cnot']
     """
-    n_qubits = circuit.circuit_param["nqubits"]
+    n_qubits = _one_angle_each(circuit, angles)
     for qubit in range(n_qubits):
         circuit.ry(qubit, theta=angles[qubit])
     for qubit in range(n_qubits - 1):
@@ -46,6 +49,9 @@ def ry_only(circuit: tc.Circuit, angles: Tensor) -> None:
         circuit: N qubits, changed in place.
         angles: shape (N,), radians.
 
+    Raises:
+        ValueError: if there are more or fewer angles than qubits.
+
     Example:
         >>> import numpy, tensorcircuit as tc
         >>> circuit = tc.Circuit(2)
@@ -53,8 +59,16 @@ def ry_only(circuit: tc.Circuit, angles: Tensor) -> None:
         >>> [gate["name"] for gate in circuit.to_qir()]
         ['ry', 'ry']
     """
-    for qubit in range(circuit.circuit_param["nqubits"]):
+    for qubit in range(_one_angle_each(circuit, angles)):
         circuit.ry(qubit, theta=angles[qubit])
+
+
+def _one_angle_each(circuit: tc.Circuit, angles: Tensor) -> int:
+    """The number of qubits, which is that of the angles."""
+    n_qubits = circuit.circuit_param["nqubits"]
+    if len(angles) != n_qubits:
+        raise ValueError(f"angles must be one for each of {n_qubits} qubits, got {len(angles)}")
+    return n_qubits
 
 
 def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 
@@ -27,9 +29,22 @@ def compiled(function: Callable, **options: Any) -> Callable:
     import numba
 
     try:
-        return numba.njit(function, nogil=True, cache=True, **options)
+        dispatcher = numba.njit(function, nogil=True, cache=True, **options)
     except RuntimeError:  # no folder to write to
         return numba.njit(function, nogil=True, **options)
+    # Numba takes stored code as good while the function's own file is as it was; what the function
+    # calls, and constants, may come from others
+    stored = dispatcher._cache._cache_file
+    stored._source_stamp = stored._source_stamp, _sources()
+    return dispatcher
+
+
+@cache
+def _sources() -> str:
+    """A hash of the modules that compiled code is made from."""
+    folder = Path(__file__).parent
+    paths = [*folder.glob("*.py"), *folder.glob("simulators/*.py")]
+    return sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()
 
 
 # with sums in any order, or they would not be vectorised

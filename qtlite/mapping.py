@@ -165,6 +165,8 @@ class MappingNet(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        if n_inputs < 1:
+            raise ValueError(f"n_inputs must be at least 1, got {n_inputs}")
         widths = [n_inputs, *hidden, 1]
         if min(widths) < 1:
             raise ValueError(f"hidden must hold widths of at least 1, got {tuple(hidden)}")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.generated import GeneratedNetwork
-from qtlite.mapping import MappingNet, basis_bits, probability_feature, qubits_needed
+from qtlite.mapping import FEATURES, MappingNet, basis_bits, probability_feature, qubits_needed
 from qtlite.qnn import QNN
 
 
@@ -43,7 +43,7 @@ class QuantumTrain(GeneratedNetwork):
         generator: source of the random start; PyTorch's global one if left out.
 
     Raises:
-        ValueError: if an option is unknown or a size out of range.
+        ValueError: if an option is unknown, a size out of range, or ``qnn`` returns another shape.
 
     Example:
         >>> model = QuantumTrain(nn.Linear(10, 5), n_blocks=2)
@@ -76,6 +76,10 @@ class QuantumTrain(GeneratedNetwork):
         weight_gain: float = 2**0.5,
         generator: torch.Generator | None = None,
     ):
+        if feature not in FEATURES:
+            raise ValueError(f"feature must be one of {FEATURES}, got {feature!r}")
+        if len(bit_values) != 2:
+            raise ValueError(f"bit_values must be two numbers, got {bit_values}")
         super().__init__(target, names=names, normalisation=normalisation, weight_gain=weight_gain)
         self.n_qubits = qubits_needed(self.n_weights)
         if qnn is None:
@@ -107,7 +111,10 @@ class QuantumTrain(GeneratedNetwork):
 
     def _column(self) -> Tensor:
         """The last column of ``mapping_inputs``, shape (M,); the bits before it never change."""
-        column = probability_feature(self.qnn(), self.feature)[: self.n_weights]
+        p = self.qnn()
+        if p.shape != (2**self.n_qubits,):
+            raise ValueError(f"qnn must return shape ({2**self.n_qubits},), got {tuple(p.shape)}")
+        column = probability_feature(p, self.feature)[: self.n_weights]
         return column - column.mean() if self.center_feature else column
 
     def generate(self) -> Tensor:

@@ -190,6 +190,13 @@ def test_what_is_not_finite_is_not_hidden(where):
     assert slope.isnan().any()
 
 
+def test_layers_that_do_not_fit_each_other_are_refused():
+    for n_in in (3, 5):
+        net = nn.Sequential(nn.Linear(3, 4), nn.Linear(n_in, 1))
+        with pytest.raises(ValueError, match="net must have layers that fit each other"):
+            blocked_mlp(net, torch.zeros(5, 2), torch.zeros(5))
+
+
 def test_more_outputs_and_unfit_inputs_are_refused():
     with pytest.raises(ValueError, match="net must end in a Linear layer with one output"):
         blocked_mlp(nn.Sequential(nn.Linear(2, 2)), torch.zeros(1, 1), torch.zeros(1))

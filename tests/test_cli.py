@@ -32,6 +32,18 @@ def test_same_command_again_does_nothing(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("already done")
 
 
+def test_a_recorded_run_is_not_repeated_whatever_its_name(tmp_path, capsys):
+    folders = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path)]
+    assert main([*QUICK, *folders]) == 0
+    (path,) = tmp_path.glob("*.json")
+    record = json.loads(path.read_text()) | {"id": "of-old"}
+    del record["config"]["augmentation"]  # as before there was a choice
+    path.rename(tmp_path / "of-old.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert main([*QUICK, *folders]) == 0
+    assert capsys.readouterr().out == f"already done: {tmp_path / 'of-old.json'}\n"
+
+
 def test_every_choice_reaches_the_config(tmp_path):
     changed = ["--no-relu", "--hidden", "3", "5", "--recipe", "literal", "--learning-rate", "0.1"]
     main([*QUICK, *changed, "--threads", str(torch.get_num_threads()), "--runs", str(tmp_path)])

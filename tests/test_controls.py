@@ -142,6 +142,11 @@ def test_no_entanglement_is_a_product_of_single_qubits():
     torch.testing.assert_close(model.qnn().detach(), product)
 
 
+def test_one_weight_from_its_bits_is_a_number():
+    control = BitsToWeights(nn.Linear(1, 1, bias=False), (4,), generator=seeded())
+    assert control.generate().isfinite().all()
+
+
 @pytest.mark.parametrize("n_weights", [457, 1042, 1822])
 def test_small_cnn(n_weights):
     network = small_cnn(n_weights)
@@ -169,7 +174,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="n_values must be at least 1, got 0"):
         RandomSubspace(toy(), 0)
     for make in (lambda n: HashedWeights(toy(), n), lambda n: SpreadVector(n, 50)):
-        for n_values in (0, 51):
+        for n_values in (-1, 0, 51):
             message = f"n_values must be between 1 and 50, got {n_values}"
             with pytest.raises(ValueError, match=message):
                 make(n_values)

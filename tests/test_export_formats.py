@@ -99,6 +99,13 @@ def test_every_injected_target_compressed(name, tmp_path):
         assert torch.equal(before, after), key
 
 
+def test_compressed_keeps_its_simulator(tmp_path):
+    model = QuantumTrain(nn.Linear(9, 8), 2, simulator="tensorcircuit")
+    again, _ = load_compressed(save_compressed(model, tmp_path / "a.sft"), nn.Linear(9, 8))
+    assert again.qnn.simulator == "tensorcircuit"
+    assert torch.equal(again.to_classical().weight, model.to_classical().weight)
+
+
 def test_named_subset_in_every_form(tmp_path):
     target = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2))
     model = QuantumTrain(target, 2, names=["0.weight"])

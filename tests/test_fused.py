@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtlite import compiling
 from qtlite.circuit import build_circuit, ry_linear_cnot
 from qtlite.compiling import can_compile, compiled
 from qtlite.simulators import fused, fused_numba, fused_torch
@@ -244,6 +245,27 @@ def test_states_that_do_not_fit_are_refused():
             fused.apply_block(block, torch.ones(1, 3), states)
 
 
+@pytest.mark.parametrize(
+    "angles", [torch.ones(1, 60), torch.ones(1, 2), torch.ones(3), torch.ones(1, 3).int()]
+)
+def test_angles_that_do_not_fit_are_refused(angles):
+    block = read_block(ry_linear_cnot, 3, 3)
+    with pytest.raises(ValueError, match=r"angles must be floats of shape \(L, 3\), got"):
+        fused.probabilities(block, angles)
+    with pytest.raises(ValueError, match=r"angles must be floats of shape \(L, 3\), got"):
+        fused.expectations(block, angles, torch.ones(1, 3, 2, dtype=torch.cfloat))
+
+
+@pytest.mark.parametrize("n_blocks", [0, 2])
+def test_no_states_are_no_states(n_blocks):
+    block = read_block(ry_linear_cnot, 3, 3)
+    angles = torch.ones(n_blocks, 3, requires_grad=True)
+    final = fused.apply_block(block, angles, torch.zeros(0, 8))
+    assert final.shape == (0, 8)
+    final.sum().backward()
+    assert (angles.grad == 0).all()
+
+
 @pytest.fixture
 def small_chunks(monkeypatch):
     """The loops' ways through a state that is larger than the cache, for smaller ones."""
@@ -371,6 +393,18 @@ def test_expectations_of_a_large_circuit_whatever_the_engine(dtype):
     assert_same(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("block_function", [ry_linear_cnot, upwards, reversed_signs])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_expectations_in_chunks(block_function, dtype, small_chunks):
+    block = read_block(block_function, 12, 12)
+    angles, _ = sample(12, dtype, n_angles=12)
+    arguments = angles, sample_qubits(3, 12, dtype.to_complex()), torch.randn(12)
+    assert fused_numba._plan(block, angles, gap=0).shape[2] > 0
+    found = expectations(fused_numba, block, *arguments)
+    expected = expectations(fused_torch, block, *arguments)
+    assert_same(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
+
+
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
 @pytest.mark.parametrize("n_qubits", [3, 7])
 def test_gradients_of_expectations_match_finite_differences(module, n_qubits, monkeypatch):
@@ -491,7 +525,11 @@ def _probabilities_in_a_fork(queue):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks processes")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_can_go_on():
+def test_a_forked_process_can_go_on(monkeypatch):
+    for name, value in (("PARALLEL_WORK", 0), ("SHARED", 0), ("WHOLE", fused_numba.CHUNK)):
+        monkeypatch.setattr(fused_numba, name, value)
+    monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
+    torch.set_num_threads(2)
     block = read_block(ry_linear_cnot, 17, 17)
     fused.probabilities(block, torch.ones(2, 17))
     context = multiprocessing.get_context("fork")
@@ -549,6 +587,20 @@ def test_half_angles_without_cosines_cost_no_accuracy_and_no_sign(
 
     for ours, exact in zip(run(fused_numba, dtype), run(fused_torch, torch.float64), strict=True):
         assert (ours - exact).abs().max() <= tolerance * exact.abs().max()
+
+
+def test_stored_code_depends_on_every_module_that_it_is_made_from(monkeypatch):
+    def stamp():
+        return compiled(_one)._cache._cache_file._source_stamp
+
+    before = stamp()
+    assert stamp() == before
+    monkeypatch.setattr(compiling, "_sources", lambda: "another vectors.py")
+    assert stamp() != before
+
+
+def _one():
+    return 1
 
 
 def test_engine_is_numba_on_a_cpu_and_torch_elsewhere(monkeypatch):

@@ -10,8 +10,9 @@ import torch
 from qtlite import QNN, QuantumTrain
 from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.experiments import live_figures
-from qtlite.experiments.config import recipe_config
+from qtlite.experiments.config import RECIPES, recipe_config
 from qtlite.experiments.paper import TABLES
+from qtlite.experiments.plots import accuracy_by_blocks
 from qtlite.experiments.targets import paper_cnn
 from qtlite.mapping import MappingNet
 
@@ -129,6 +130,16 @@ def test_accuracy_gathers_seeds_and_leaves_departures_out():
     assert point["seeds"] == [[0, 96.0], [1, 97.0]]
     assert [line["accuracy"] for line in data["classical"]] == [98.45, 99.0]
     assert len(data["paper"]) == 8
+
+
+def test_every_recipe_is_drawn():
+    records = [a_record(0, 0.96) | {"recipe": recipe} for recipe in RECIPES]
+    for record in records:
+        record["config"] = recipe_config(record["recipe"], "mnist").to_dict()
+    data = live_figures.accuracy(records, "mnist").data
+    assert [recipe["name"] for recipe in data["recipes"]] == list(RECIPES)
+    labels = [line.get_label() for line in accuracy_by_blocks(data).axes[0].get_lines()]
+    assert {f"recipe {name}" for name in RECIPES} <= set(labels)
 
 
 def test_accuracy_needs_a_table():

@@ -80,6 +80,8 @@ def test_bad_inputs(probabilities, n_weights, feature, message):
 
 
 def test_bad_net():
+    with pytest.raises(ValueError, match="n_inputs must be at least 1, got 0"):
+        MappingNet(0)
     with pytest.raises(ValueError, match=r"hidden must hold widths of at least 1, got \(4, 0\)"):
         MappingNet(3, (4, 0))
     with pytest.raises(ValueError, match="activation must be one of .*, got 'relu'"):

@@ -93,7 +93,7 @@ def test_the_command_measures_what_it_is_asked_for_and_says_where(tmp_path, monk
         asked.append((name, dataset, n_blocks, runs, data))
         return taken("quick")
 
-    monkeypatch.setattr(measure, "measure", quick)
+    monkeypatch.setattr(cli, "measure", quick)
     command = ["measure", "shots", "--blocks", "121", "--runs", "there", "--to", str(tmp_path)]
     assert cli.main(command) == 0
     assert [str(part) for part in asked[0]] == ["shots", "mnist", "121", "there", "None"]
@@ -118,6 +118,13 @@ def test_every_measurement_has_its_name_and_settings(name, monkeypatch):
     json.dumps(config, allow_nan=False)
     with pytest.raises(SystemExit, match="0"):
         cli.main(["measure", name, "--help"])
+
+
+def test_unknown_measurements_and_depths_are_refused():
+    with pytest.raises(ValueError, match="name must be one of .*, got 'speed'"):
+        measure.measure("speed", "mnist", 16, runs=None)
+    with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
+        measure.measure("training", "mnist", 0, runs=None)
 
 
 def test_the_books_measurements_are_sound():

@@ -79,6 +79,10 @@ def test_images_that_do_not_fit(tmp_path):
     np.save(npy, np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(ValueError, match="image must be a whole .npy file of numbers"):
         read_images(npy, GREY)
+    with npy.open("wb") as file:
+        np.savez(file, np.zeros((28, 28), np.uint8))
+    with pytest.raises(ValueError, match="image must be a .npy file, got several arrays"):
+        read_images(npy, GREY)
     with pytest.raises(ValueError, match="image must be a .png, .jpg or .npy file"):
         read_images(__file__, GREY)
     with pytest.raises(FileNotFoundError, match="image must be a file, got none.png"):

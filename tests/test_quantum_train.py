@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qtlite import QuantumTrain
+from qtlite import QNN, QuantumTrain
 from qtlite.experiments.config import recipe_config
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.targets import paper_cnn
@@ -183,6 +183,11 @@ def test_each_layer_keeps_its_own_mode():
     [
         ({"normalisation": "layer"}, "normalisation must be one of .*, got 'layer'"),
         ({"feature": "log"}, "feature must be one of .*, got 'log'"),
+        ({"feature": "log", "normalisation": "none"}, "feature must be one of .*, got 'log'"),
+        ({"bit_values": (1.0,)}, r"bit_values must be two numbers, got \(1.0,\)"),
+        ({"angles_per_block": 3}, "angles must be one for each of 4 qubits, got 3"),
+        ({"qnn": QNN(3, 1)}, r"qnn must return shape \(16,\), got \(8,\)"),
+        ({"qnn": QNN(5, 1)}, r"qnn must return shape \(16,\), got \(32,\)"),
         ({"activation": "relu"}, "activation must be one of .*, got 'relu'"),
         ({"names": ["nope"]}, r"names must be parameters of the target .*, got \['nope'\]"),
         ({"names": []}, "names must name at least one parameter of the target, got none"),

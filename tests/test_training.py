@@ -49,15 +49,17 @@ def test_training_leaves_the_global_random_state_alone(digits):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "augmentation"),
-    [("qtlite", "none"), ("qtlite", "mirror"), ("literal", "none"), ("released", "none")],
+    ("recipe", "changes"),
+    [
+        ("qtlite", {}),
+        ("qtlite", {"augmentation": "mirror"}),
+        ("qtlite", {"optimiser": "full_matrix_adam", "refresh_every": 3}),
+        ("literal", {}),
+        ("released", {}),
+    ],
 )
-def test_resumed_run_equals_the_uninterrupted_one(
-    digits, tmp_path, monkeypatch, recipe, augmentation
-):
-    config = recipe_config(
-        recipe, n_train=256, epochs=4, n_blocks=4, batch_size=64, augmentation=augmentation
-    )
+def test_resumed_run_equals_the_uninterrupted_one(digits, tmp_path, monkeypatch, recipe, changes):
+    config = recipe_config(recipe, n_train=256, epochs=4, n_blocks=4, batch_size=64, **changes)
     whole = train(config, digits, progress=False)
 
     from qtlite.experiments import training

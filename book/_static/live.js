@@ -386,14 +386,14 @@
     const chart = make("div", { class: "live-chart" });
     const says = make("p", { class: "live-says", role: "status" },
       "Point at a mark, or tab to the figure and use the arrow keys.");
-    const styles = ["live-circuit", "live-network", "live-ink"];
+    const styles = ["live-circuit", "live-network", "live-ink", "live-muted"];
     const paper = data.paper.map((row) => ({
       x: row.n_blocks, y: row.accuracy,
       text: `Paper, ${row.n_blocks} blocks (${number(row.n_trainable)} parameters): ` +
         `${row.accuracy.toFixed(2)} %, one seed.`,
     }));
     const series = data.recipes.map((recipe, i) => ({
-      style: styles[i % 3], shape: "circle",
+      style: styles[i % 4], shape: "circle",
       points: recipe.points.map((point) => ({
         x: point.n_blocks, y: point.mean,
         spread: [Math.min(...point.seeds.map(([, a]) => a)), Math.max(...point.seeds.map(([, a]) => a))],
@@ -427,7 +427,7 @@
     });
     root.append(chart, legend([
       ["live-mapping", "square", "paper"],
-      ...data.recipes.map((r, i) => [styles[i % 3], "circle", `recipe ${r.name}`]),
+      ...data.recipes.map((r, i) => [styles[i % 4], "circle", `recipe ${r.name}`]),
       ...data.classical.map((c, i) => [`${usual[i % 2]} live-dashed`, "line",
         `${c.name}: ${c.accuracy.toFixed(2)} %`]),
     ]), says);

@@ -9,8 +9,24 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
 from qtlite.experiments.data import DATA_VARIABLE, DATASETS
+from qtlite.experiments.measure import NAMES, measure
+from qtlite.experiments.measurements import write_measurement
+from qtlite.experiments.model_files import (
+    FORMATS,
+    export_book_models,
+    export_run,
+    find_record,
+    read_run,
+)
+from qtlite.experiments.predict import load_classifier, prediction_table, read_images
+from qtlite.experiments.records import read_records, record_id, recorded
+from qtlite.experiments.sweep import SWEEPS, read_configs, run_sweep, run_to_files, sweep_configs
+from qtlite.experiments.tables import results, write_between_marks, write_tables
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -111,12 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sweep.set_defaults(command=_sweep)
-    # sweep.SWEEPS, without importing torch for --help
-    sweep.add_argument(
-        "name",
-        help="table1, table2, table3, qcml, no-relu, controls, choices, ablation, cifar-trials, "
-        "thorough-trials, short-trials, generalization, or a .json file with a list of runs",
-    )
+    sweep.add_argument("name", help=f"{', '.join(SWEEPS)}, or a .json file with a list of runs")
     sweep.add_argument("--recipe", nargs="+", choices=tuple(RECIPES), help="(default: qtlite)")
     sweep.add_argument("--seeds", type=int, metavar="N", help="(default: 3)")
     sweep.add_argument("--processes", type=int, metavar="N", help="(default: all cores)")
@@ -142,22 +153,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     tables.add_argument("--to", type=Path, default=Path("book/tables"), metavar="FOLDER")
 
-    measure = commands.add_parser(
+    measurement = commands.add_parser(
         "measure",
         help="measure what the book says of shots, noise and gradients",
         description="Measure anew and replace the file in book/measurements. shots, gradient and "
         "noise need a finished run of this dataset and depth.",
     )
-    measure.set_defaults(command=_measure)
-    names = (
-        "shots", "training", "gradient", "noise", "toy-noise", "trainability", "ranks", "weights",
-    )  # fmt: skip
-    measure.add_argument("name", choices=names)
-    measure.add_argument("--dataset", default="mnist", choices=DATASETS, help="(default: mnist)")
-    measure.add_argument("--blocks", type=int, default=16, metavar="L", help="(default: 16)")
-    measure.add_argument("--data", metavar="FOLDER", help="as for train")
-    measure.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
-    measure.add_argument("--to", type=Path, default=Path("book/measurements"), metavar="FOLDER")
+    measurement.set_defaults(command=_measure)
+    measurement.add_argument("name", choices=NAMES)
+    measurement.add_argument(
+        "--dataset", default="mnist", choices=DATASETS, help="(default: mnist)"
+    )
+    measurement.add_argument("--blocks", type=int, default=16, metavar="L", help="(default: 16)")
+    measurement.add_argument("--data", metavar="FOLDER", help="as for train")
+    measurement.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
+    measurement.add_argument("--to", type=Path, default=Path("book/measurements"), metavar="FOLDER")
     _add_export(commands)
     _add_predict(commands)
     return parser
@@ -174,10 +184,8 @@ def _add_export(commands: Any) -> None:
     )
     export.set_defaults(command=_export)
     export.add_argument("record", nargs="?", help="the run's id, or the path of its record")
-    # model_files.FORMATS, without importing torch for --help
-    formats = ("safetensors", "onnx", "pt2", "json", "compressed", "int8")
     export.add_argument(
-        "--to", nargs="+", choices=formats, default=["onnx"], help="(default: onnx)"
+        "--to", nargs="+", choices=tuple(FORMATS), default=["onnx"], help="(default: onnx)"
     )
     export.add_argument("--folder", type=Path, default=Path("."), help="the files go here")
     export.add_argument("--name", help="of the files, without its end (default: the run's id)")
@@ -225,11 +233,6 @@ def _add_choice(group: Any, option: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    import torch  # here and below: --help answers at once
-
-    from qtlite.experiments.records import record_id
-    from qtlite.experiments.sweep import run_to_files
-
     given = {
         option.name: getattr(options, option.name)
         for option in fields(TrainConfig)
@@ -248,6 +251,8 @@ def _train(options: argparse.Namespace) -> int:
     record_path = (options.records or folder) / (
         f"{name}.json" if options.records else "record.json"
     )
+    if options.records and (done := recorded(options.records).get(config)):
+        record_path = options.records / f"{done}.json"
     if record_path.exists():
         print(f"already done: {record_path}")
         return 0
@@ -273,8 +278,6 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from qtlite.experiments.sweep import read_configs, run_sweep, sweep_configs
-
     if options.processes is not None and options.processes < 1:
         raise ValueError(f"processes must be at least 1, got {options.processes}")
     if options.name.endswith(".json"):
@@ -299,9 +302,6 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from qtlite.experiments.records import read_records
-    from qtlite.experiments.tables import results, write_between_marks, write_tables
-
     records = read_records(options.records)
     for path in write_tables(records, options.to):
         print(path)
@@ -313,9 +313,6 @@ def _tables(options: argparse.Namespace) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from qtlite.experiments.measure import measure
-    from qtlite.experiments.measurements import write_measurement
-
     found = measure(
         options.name, options.dataset, options.blocks, runs=options.runs, data=options.data
     )
@@ -324,13 +321,6 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from qtlite.experiments.model_files import (
-        export_book_models,
-        export_run,
-        find_record,
-        read_run,
-    )
-
     if options.book == (options.record is not None):
         raise ValueError("record must be given, or --book alone")
     if options.book:
@@ -351,10 +341,6 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    import numpy as np
-
-    from qtlite.experiments.predict import load_classifier, prediction_table, read_images
-
     model = load_classifier(options.model)
     names, images = [], []
     for path in options.images:

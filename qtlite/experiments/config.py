@@ -85,6 +85,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for option in fields(self):
             value, choices = getattr(self, option.name), option.metadata["choices"]
+            kind = int if option.default is None else type(option.default)
+            kinds = (float, int) if kind is float else (kind,)
+            if type(value) not in kinds and not (value is None and option.default is None):
+                raise ValueError(f"{option.name} must be of type {kind.__name__}, got {value!r}")
             if choices is not None and value not in choices:
                 raise ValueError(f"{option.name} must be one of {choices}, got {value!r}")
         if self.recipe not in RECIPES:
@@ -96,6 +100,14 @@ class TrainConfig:
             value = getattr(self, name)
             if not (isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
+        for name in ("angle_range", "weight_decay"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        if not isfinite(self.pixel_mean):
+            raise ValueError(f"pixel_mean must be finite, got {self.pixel_mean}")
+        if min(self.hidden, default=1) < 1:
+            raise ValueError(f"hidden must hold widths of at least 1, got {self.hidden}")
         if self.optimiser == "full_matrix_adam" and self.weight_decay != 0:
             raise ValueError(
                 f"weight_decay must be 0 with full_matrix_adam, got {self.weight_decay}"

@@ -157,6 +157,7 @@ class SpreadVector(nn.Module):
 
     def __init__(self, n_values: int, n_states: int, *, generator: torch.Generator | None = None):
         super().__init__()
+        _check_values(n_values, n_states)
         # of order 1, as Adam's steps are; divided by 2**N like probabilities when read
         self.values = nn.Parameter(torch.randn(n_values, generator=generator).square())
         self.register_buffer("reader", _spread(n_values, n_states, generator))
@@ -191,7 +192,7 @@ class BitsToWeights(GeneratedNetwork):
         self.mapping = MappingNet(n_qubits, hidden, activation=activation, generator=generator)
         bits = basis_bits(n_qubits, self.n_weights, (-1.0, 1.0))
         self.register_buffer("_bits", bits, persistent=False)
-        if self.normalisation != "none":
+        if self.normalisation != "none" and self.n_weights > 1:
             self.mapping.standardise_output(bits)
 
     def generate(self) -> Tensor:
@@ -261,6 +262,7 @@ class HashedWeights(GeneratedNetwork):
         **options: object,
     ):
         super().__init__(target, **options)
+        _check_values(n_values, self.n_weights)
         self.values = nn.Parameter(torch.randn(n_values, generator=generator))
         reader = _spread(n_values, self.n_weights, generator)
         signs = torch.randint(0, 2, (self.n_weights,), generator=generator) * 2.0 - 1
@@ -293,7 +295,7 @@ class StoredWeights(GeneratedNetwork):
 
 
 def small_cnn(n_weights: int) -> nn.Sequential:
-    """The paper's CNN for 28 x 28 images, made smaller: two convolutions, one or two linear layers.
+    """The paper's CNN for 28 x 28 images, made smaller: two convolutions, two linear layers.
 
     Args:
         n_weights: 457, 1042 or 1822.
@@ -313,9 +315,7 @@ def small_cnn(n_weights: int) -> nn.Sequential:
         network.extend([nn.Conv2d(n_in, channels, kernel), nn.MaxPool2d(pool), nn.ReLU()])
         n_in, size = channels, (size - kernel + 1) // pool
     network.append(nn.Flatten())
-    if width:
-        network.extend([nn.Linear(n_in * size**2, width), nn.ReLU()])
-    network.append(nn.Linear(width or n_in * size**2, 10))
+    network.extend([nn.Linear(n_in * size**2, width), nn.ReLU(), nn.Linear(width, 10)])
     return network
 
 
@@ -359,9 +359,12 @@ def _difference(widths: Sequence[int], shape: Sequence[int]) -> float:
     return float(ratios.max() - ratios.min())
 
 
-def _spread(n_values: int, n_places: int, generator: torch.Generator | None) -> Tensor:
-    """Which value each place reads: at random, every value as often as any other."""
+def _check_values(n_values: int, n_places: int) -> None:
     if not 1 <= n_values <= n_places:
         raise ValueError(f"n_values must be between 1 and {n_places}, got {n_values}")
+
+
+def _spread(n_values: int, n_places: int, generator: torch.Generator | None) -> Tensor:
+    """Which value each place reads: at random, every value as often as any other."""
     order = torch.randperm(n_places, generator=generator)
     return (torch.arange(n_places) % n_values)[order]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+
+from qtlite.experiments.trainability import fit_line
 
 
 def generalization_error(record: Mapping[str, Any]) -> float:
@@ -88,11 +89,5 @@ def fit_power_law(
             raise ValueError(f"{name} must be positive, got {values.min()}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    line = stats.linregress(np.log(x), np.log(errors))
-    margin = line.stderr * stats.t.ppf((1 + confidence) / 2, len(x) - 2)
-    return PowerLaw(
-        factor=float(np.exp(line.intercept)),
-        exponent=float(line.slope),
-        low=float(line.slope - margin),
-        high=float(line.slope + margin),
-    )
+    line = fit_line(np.log(x), np.log(errors), confidence)
+    return PowerLaw(float(np.exp(line.intercept)), line.slope, line.low, line.high)

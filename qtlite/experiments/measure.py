@@ -69,8 +69,12 @@ def measure(
         What ``take_measurement`` returns.
 
     Raises:
-        ValueError: if the name is unknown, or no run fits.
+        ValueError: if the name is unknown, ``n_blocks`` below 1, or no run fits.
     """
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {NAMES}, got {name!r}")
+    if n_blocks < 1:
+        raise ValueError(f"n_blocks must be at least 1, got {n_blocks}")
     row = {"dataset": dataset, "n_blocks": n_blocks, "seed": 0}
     measurements: dict[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
         "shots": (
@@ -126,8 +130,6 @@ def measure(
             {**row, "n_pieces": 400, "n_bins": 120},
         ),
     }
-    if name not in measurements:
-        raise ValueError(f"name must be one of {NAMES}, got {name!r}")
     function, config = measurements[name]
     full = f"{name}-{dataset}-L{n_blocks}" if "dataset" in config else name
     return take_measurement(full, function, config)
@@ -309,7 +311,6 @@ def _toy_noise(
 ) -> dict[str, Any]:
     """Density matrices: against the global model, and the accuracy of the toy's networks."""
     toy = toy_task(load_dataset("digits"))
-    test = toy.test_inputs, toy.test_labels
 
     def accuracy(network: torch.nn.Module) -> float:
         return toy_accuracy(network, toy)
@@ -333,7 +334,7 @@ def _toy_noise(
                 }
             )
     return {
-        "n_test": len(test[1]),
+        "n_test": len(toy.test_labels),
         "n_qubits": model.n_qubits,
         "models": compare_models(sizes, error_rates, seed=seed),
         "accuracy": points,

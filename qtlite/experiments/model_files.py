@@ -133,7 +133,7 @@ def read_run(record_path: Path, runs: Path) -> FinishedRun:
         raise ValueError(
             f"runs must hold the network of {record['id']}, got that of {written_for} in {folder}"
         )
-    if not isinstance(model, QuantumTrain) or config.model != "qt":
+    if config.model != "qt":
         return FinishedRun(record, network.eval(), None)
     _load_model(model, folder / CHECKPOINT, network)
     return FinishedRun(record, network.eval(), model.eval())

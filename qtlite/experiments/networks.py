@@ -36,11 +36,11 @@ def trained_models(
     Raises:
         ValueError: if there is none.
     """
-    found = [
-        (config.seed, config, content["model"])
-        for _, config, content in _finished(runs, f"{dataset}-qt-{recipe}-L{n_blocks}")
+    found = {
+        config: (folder.name, content["model"])
+        for folder, config, content in _finished(runs, f"{dataset}-qt-{recipe}-L{n_blocks}")
         if follows_recipe(content)
-    ]
+    }
     if not found:
         raise ValueError(
             f"runs must hold a finished run of QT-{n_blocks} on {dataset} with the present "
@@ -48,10 +48,11 @@ def trained_models(
             f"--blocks {n_blocks} --recipe {recipe} makes one"
         )
     models = {}
-    for _, config, state in sorted(found, key=lambda run: run[0])[:at_most]:
+    for config in sorted(found, key=lambda config: config.seed)[:at_most]:
+        name, state = found[config]
         model = build_model(config)
         model.load_state_dict(state)
-        models[record_id(config)] = config, model
+        models[name] = config, model
     return models
 
 

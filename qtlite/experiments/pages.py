@@ -49,9 +49,8 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         | literal | 2.303 |
     """
     rows = [list(map(str, row)) for row in rows]
-    alignment = [
-        "--:" if all(map(_is_number, cells)) else ":--" for cells in zip(*rows, strict=True)
-    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(head)
+    alignment = ["--:" if cells and all(map(_is_number, cells)) else ":--" for cells in columns]
     lines = [head, alignment, *rows]
     say("\n".join("| " + " | ".join(line) + " |" for line in lines))
 

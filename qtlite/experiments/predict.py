@@ -135,7 +135,7 @@ def read_images(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"image must be a file, got {path}")
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         images = _read_array(path, shape)
     elif path.suffix.lower() in (".png", ".jpg", ".jpeg"):
         images = _read_picture(path, shape)
@@ -149,6 +149,8 @@ def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"image must be a whole .npy file of numbers, got {path}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"image must be a .npy file, got several arrays (.npz) in {path}")
     if array.dtype != np.uint8:
         raise ValueError(f"image must be uint8, 0 to 255, got {array.dtype} in {path}")
     if shape[0] == 1 and array.shape[-2:] == shape[1:] and array.ndim in (2, 3):

@@ -79,6 +79,19 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return records
 
 
+def recorded(folder: Path) -> dict[TrainConfig, str]:
+    """The id of each config that has a record in a folder.
+
+    It need not be ``record_id``'s of today: fields that a config got later have changed that.
+
+    Args:
+        folder: see ``read_records``.
+    """
+    return {
+        TrainConfig.from_dict(record["config"]): record["id"] for record in read_records(folder)
+    }
+
+
 def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
     """Installed versions by package, None where there is none."""
     versions: dict[str, str | None] = {}

@@ -133,7 +133,8 @@ def parameter_shift(
             f"gradient must have shape ({2**qnn.n_qubits},), got {tuple(gradient.shape)}"
         )
     angles = qnn.angles.detach()
-    one_each = torch.eye(angles.numel(), dtype=angles.dtype).reshape(-1, *angles.shape)
+    one_each = torch.eye(angles.numel(), dtype=angles.dtype, device=angles.device)
+    one_each = one_each.reshape(-1, *angles.shape)
     shifts = torch.pi / 2 * torch.stack([one_each, -one_each])  # (2, L K, L, K)
     settings = (angles + shifts).flatten(0, 1)
     p_plus, p_minus = run_circuits(qnn, settings, n_shots, generator).chunk(2)

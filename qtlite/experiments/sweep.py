@@ -18,7 +18,7 @@ from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.engines import engine, worker_line
 from qtlite.experiments.paper import TABLES
-from qtlite.experiments.records import read_records, record_id, write_json
+from qtlite.experiments.records import record_id, recorded, write_json
 from qtlite.experiments.training import train
 from qtlite.export import save_safetensors
 
@@ -331,7 +331,7 @@ def run_sweep(
         ValueError: if ``engine`` cannot be opened.
         RuntimeError: if runs failed; the message names each with its error.
     """
-    done = {TrainConfig.from_dict(record["config"]) for record in read_records(records)}
+    done = recorded(records)
     waiting = {
         records / f"{record_id(config)}.json": config for config in configs if config not in done
     }

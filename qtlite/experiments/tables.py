@@ -235,7 +235,8 @@ def with_more_time(records: Iterable[Record], dataset: str) -> str:
     return (
         f"With more time (`thorough`) QT-121 has {format_accuracy(qt)} %, and the network trained "
         f"as usual {format_accuracy(usual)} %; with the time of `qtlite` the latter has "
-        f"{format_accuracy(sooner)} %, and the better of its two numbers is the one to compare with. {rest}"
+        f"{format_accuracy(sooner)} %, and the better of its two numbers is the one to compare "
+        f"with. {rest}"
     )
 
 
@@ -267,7 +268,7 @@ def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
 
 
 def results(records: Iterable[Record]) -> str:
-    """The README's tables: each dataset's recorded rows beside the paper's; QT-16's controls."""
+    """The README's tables: each dataset's recorded rows beside the paper's; the controls."""
     records = list(records)
     head = ["", "trainable parameters", "paper, test %", "qtlite, test %", "minutes a run"]
     lines = [_line(head), _line(["---", *["--:"] * 4])]

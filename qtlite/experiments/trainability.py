@@ -136,7 +136,7 @@ def classifier_of_size(n_qubits: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x, with the 95 % interval of the slope."""
+    """y = intercept + slope x, with the confidence interval of the slope."""
 
     slope: float
     intercept: float
@@ -144,11 +144,12 @@ class Line:
     high: float
 
 
-def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
+def fit_line(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Line:
     """Least squares through points; the slope's interval is Student's, from the points' scatter.
 
     Args:
         x, y: shape (n,), n >= 3.
+        confidence: of the interval.
 
     Raises:
         ValueError: if there are fewer than three points.
@@ -163,6 +164,6 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
     if len(x) < 3:
         raise ValueError(f"x must have at least 3 points, got {len(x)}")
     fitted = linregress(x, y)
-    half = t.ppf(0.975, len(x) - 2) * fitted.stderr
+    half = t.ppf((1 + confidence) / 2, len(x) - 2) * fitted.stderr
     slope, intercept = float(fitted.slope), float(fitted.intercept)
     return Line(slope, intercept, float(slope - half), float(slope + half))

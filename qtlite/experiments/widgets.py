@@ -91,7 +91,7 @@ def circuit_controls() -> ipywidgets.VBox:
                 float(angle),
                 min=-np.pi,
                 max=np.pi,
-                step=np.pi / 24,
+                step=step,
                 description=f"{block}, q{qubit}",
             )
             for qubit, angle in enumerate(row)
@@ -200,7 +200,8 @@ def train_by_epochs(
     For watching: runs that count are made by ``training.train``.
 
     Args:
-        config: its schedule is not asked for.
+        config: of its optimisation, the learning rate alone is asked for; no images are held out
+            or mirrored.
         dataset: digits if left out.
 
     Example:

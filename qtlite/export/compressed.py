@@ -146,6 +146,7 @@ def _describe(model: QuantumTrain) -> dict[str, object]:
     options = {
         "n_blocks": model.qnn.n_blocks,
         "angles_per_block": model.qnn.angles.shape[1],
+        "simulator": model.qnn.simulator,
         "hidden": [layer.out_features for layer in linear[:-1]],
         "activation": model.activation,
         "feature": model.feature,

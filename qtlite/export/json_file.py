@@ -82,7 +82,8 @@ def save_json(
         unfinished.write_text(json.dumps(content), encoding="utf-8")
         seal_file(unfinished)
         again, _ = load_json(unfinished)
-        before, after = list(network.state_dict().values()), list(again.state_dict().values())
+        before = [tensor.cpu() for tensor in network.state_dict().values()]
+        after = list(again.state_dict().values())
         if len(before) != len(after) or not all(map(torch.equal, before, after)):
             raise RuntimeError("the written file must give the network's tensors, got others")
     return Path(path)

@@ -58,7 +58,7 @@ def apply_block(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
         Amplitudes, shape (B, 2**N).
 
     Raises:
-        ValueError: if the states have another shape or dtype.
+        ValueError: if the angles or states have another shape or dtype.
     """
     if states.ndim != 2 or states.shape[1] != 2**block.n_qubits or states.dtype != angles.dtype:
         raise ValueError(
@@ -99,7 +99,7 @@ def expectations(block: RealBlock, angles: Tensor, qubits: Tensor) -> Tensor:
         Shape (B, N), dtype of ``angles``.
 
     Raises:
-        ValueError: if the qubits have another shape, or another precision than the angles.
+        ValueError: if the angles or qubits have another shape, or not the same precision.
 
     Example:
         >>> from qtlite.circuit import ry_linear_cnot
@@ -113,12 +113,12 @@ def expectations(block: RealBlock, angles: Tensor, qubits: Tensor) -> Tensor:
         raise ValueError(
             f"qubits must have shape (batch, {block.n_qubits}, 2), got {tuple(qubits.shape)}"
         )
+    step_angles = block.step_angles(angles)
     if qubits.dtype != angles.dtype.to_complex():
         raise ValueError(
             f"qubits must have dtype {angles.dtype.to_complex()} beside angles of {angles.dtype}, "
             f"got {qubits.dtype}"
         )
-    step_angles = block.step_angles(angles)
     if len(step_angles) and engine(angles.device, angles.dtype) is not fused_torch:
         # all at once, an image at a time in the cache
         keep = torch.is_grad_enabled() and (angles.requires_grad or qubits.requires_grad)
@@ -178,6 +178,9 @@ def probabilities(block: RealBlock, angles: Tensor) -> Tensor:
 
     Returns:
         Shape (2**N,), dtype and device of ``angles``.
+
+    Raises:
+        ValueError: if the angles are no floats, or of another shape.
 
     Example:
         >>> from qtlite.circuit import ry_linear_cnot

@@ -974,7 +974,7 @@ def _run(
     for array, state in zip(here, states, strict=True):
         if plan.idle:
             state = pad(state, (0, plan.size - n_amplitudes))
-        array.reshape(divided)[:, :, :chunk] = state.numpy().reshape(n_states, -1, chunk)
+        array.reshape(divided)[:, :, :chunk] = state.numpy().reshape(n_states, 1 << n_high, chunk)
     final, end = None, there
     if wanted:
         final = states[0].new_empty(n_states, plan.size)
@@ -995,7 +995,7 @@ def _run(
     _run_with_help(walk, arguments, n_states * plan.work, n_jobs)
     if wanted and plan.last < 0:
         walked = (here, there)[plan.n_moves % 2][-1].reshape(divided)[:, :, :chunk]
-        final.numpy()[:] = walked.reshape(n_states, -1)
+        final.numpy()[:] = walked.reshape(n_states, plan.size)
     if wanted and plan.idle:
         final = final[:, :n_amplitudes].contiguous()
     if memory.nbytes <= KEPT_BYTES:

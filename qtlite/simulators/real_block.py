@@ -56,7 +56,17 @@ class RealBlock:
         return copies and not self.offsets.any()
 
     def step_angles(self, angles: Tensor) -> Tensor:
-        """Turn the block's angles, shape (L, K), into rotation angles, shape (L * S, N)."""
+        """Turn the block's angles, shape (L, K), into rotation angles, shape (L * S, N).
+
+        Raises:
+            ValueError: if the angles are no floats, or of another shape.
+        """
+        n_angles = self.coefficients.shape[2]
+        if angles.ndim != 2 or angles.shape[1] != n_angles or not angles.is_floating_point():
+            raise ValueError(
+                f"angles must be floats of shape (L, {n_angles}), "
+                f"got {angles.dtype} of shape {tuple(angles.shape)}"
+            )
         if self._takes_angles_as_they_are:
             return angles
         coefficients = torch.as_tensor(self.coefficients, dtype=angles.dtype, device=angles.device)
