@@ -1000,7 +1000,7 @@ def _run(
         final = final[:, :n_amplitudes].contiguous()
     if memory.nbytes <= KEPT_BYTES:
         _spare[:] = [memory]
-    return final, overlaps.sum(0) if n_groups > 1 else overlaps[0]
+    return final, overlaps[0] if n_groups == 1 else overlaps.sum(0)
 
 
 def _memory(n: int, dtype: np.dtype) -> np.ndarray:
