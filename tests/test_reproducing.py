@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from qtlite.experiments import measure, reproducing, sweep
+from qtlite.experiments import cli, measure, reproducing
 from qtlite.experiments.cli import main
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
 from qtlite.experiments.measurements import read_measurements
@@ -30,7 +30,7 @@ def asked(monkeypatch, tmp_path):
         configs.append(config)
         raise RuntimeError("not trained")
 
-    monkeypatch.setattr(sweep, "run_to_files", record_only)
+    monkeypatch.setattr(cli, "run_to_files", record_only)
     monkeypatch.chdir(tmp_path)
 
     def ask(command):
