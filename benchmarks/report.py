@@ -129,8 +129,8 @@ Python {results["python"]}, {versions}. Left out: {left_out or "none"}.
 Ry on every qubit and a linear CNOT chain, qubits × blocks, single precision; medians. In brackets:
 times our faster line. "1 or 2" threads: the faster of both; XLA takes all cores. An asterisk marks
 times measured with fewer blocks and scaled linearly (`n_blocks_measured` in the JSON). Up to 18
-qubits qtlite takes one thread whatever is allowed: where its two lines differ there, the machine was
-disturbed.
+qubits qtlite takes one thread whatever is allowed: where its two lines differ there, the machine
+was disturbed.
 
 {_cases(results)}
 
