@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from qtlite.experiments import cli, measure, reproducing
+from qtlite.experiments import cli, reproducing
 from qtlite.experiments.cli import main
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
 from qtlite.experiments.measurements import read_measurements
@@ -75,7 +75,7 @@ def test_measurements_commands_ask_for_them(monkeypatch, tmp_path, capsys):
         asked.append((name, dataset, n_blocks))
         raise RuntimeError("not measured")
 
-    monkeypatch.setattr(measure, "measure", ask_only)
+    monkeypatch.setattr(cli, "measure", ask_only)
     _, rows = reproducing.measurement_rows(MEASUREMENTS)
     assert len(rows) == len(MEASUREMENTS) > 0
     for name, command, *_ in rows:
