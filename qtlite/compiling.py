@@ -33,9 +33,11 @@ def compiled(function: Callable, **options: Any) -> Callable:
     except RuntimeError:  # no folder to write to
         return numba.njit(function, nogil=True, **options)
     # Numba takes stored code as good while the function's own file is as it was; what the function
-    # calls, and constants, may come from others
-    stored = dispatcher._cache._cache_file
-    stored._source_stamp = stored._source_stamp, _sources()
+    # calls, and constants, may come from others. These attributes are private to it: a version that
+    # lacks them behaves as it did.
+    stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if hasattr(stored, "_source_stamp"):
+        stored._source_stamp = stored._source_stamp, _sources()
     return dispatcher
 
 

@@ -393,7 +393,7 @@
         `${row.accuracy.toFixed(2)} %, one seed.`,
     }));
     const series = data.recipes.map((recipe, i) => ({
-      style: styles[i % 4], shape: "circle",
+      style: styles[i % styles.length], shape: "circle",
       points: recipe.points.map((point) => ({
         x: point.n_blocks, y: point.mean,
         spread: [Math.min(...point.seeds.map(([, a]) => a)), Math.max(...point.seeds.map(([, a]) => a))],
@@ -427,7 +427,7 @@
     });
     root.append(chart, legend([
       ["live-mapping", "square", "paper"],
-      ...data.recipes.map((r, i) => [styles[i % 4], "circle", `recipe ${r.name}`]),
+      ...data.recipes.map((r, i) => [styles[i % styles.length], "circle", `recipe ${r.name}`]),
       ...data.classical.map((c, i) => [`${usual[i % 2]} live-dashed`, "line",
         `${c.name}: ${c.accuracy.toFixed(2)} %`]),
     ]), says);

@@ -15,7 +15,7 @@ from torch import nn
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.qcml import QCML
-from qtlite.experiments.records import read_records, record_id
+from qtlite.experiments.records import record_id, recorded
 from qtlite.experiments.sweep import NETWORK
 from qtlite.experiments.training import CHECKPOINT, build_model, classical
 from qtlite.export import (
@@ -269,10 +269,7 @@ def export_book_models(
     Raises:
         FileNotFoundError: if the recipe has no such record, or its network is not in ``runs``.
     """
-    # by their configs: fields that came later have changed the id that a config would get
-    ids = {
-        TrainConfig.from_dict(record["config"]): record["id"] for record in read_records(records)
-    }
+    ids = recorded(records)
     finished = {}
     for name, changes in BOOK_MODELS.items():  # all are read before any is written
         config = recipe_config("qtlite", "mnist", **changes)

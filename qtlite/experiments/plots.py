@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain, cycle, pairwise
 from typing import IO, TYPE_CHECKING, Any
 
 import matplotlib
@@ -528,7 +528,7 @@ def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
     figure, (axes,) = _figure(6.2, 3.4)
     paper = [(row["n_blocks"], row["accuracy"]) for row in data["paper"]]
     axes.plot(*zip(*paper, strict=True), color=MAPPING, ls="--", marker="s", ms=4.5, label="paper")
-    for recipe, colour in zip(data["recipes"], (CIRCUIT, NETWORK, INK, GREY), strict=False):
+    for recipe, colour in zip(data["recipes"], cycle((CIRCUIT, NETWORK, INK, GREY)), strict=False):
         points = recipe["points"]
         means = [(point["n_blocks"], point["mean"]) for point in points]
         axes.plot(*zip(*means, strict=True), color=colour, ls="-", label=f"recipe {recipe['name']}")

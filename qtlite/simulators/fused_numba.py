@@ -51,7 +51,7 @@ WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache: 
 # vectors, 2 MB: smaller states stay in one core's L2 cache, and would be slow to fetch from there
 SHARED = 2**15
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
-MOST_CHUNKS = 2**6  # of a larger state, chunks are larger: a column of many is slow to collect
+MOST_CHUNKS = 2**6  # of a larger state, chunks are larger: columns of more rows were slower
 COLUMN = 32  # vectors side by side while the high qubits are rotated
 # between chunks: a power of two apart, those of a column would share few lines of the cache
 GAP = 9  # vectors
@@ -987,11 +987,10 @@ def _run(
     board = _new_board.py_func(n_steps, plan.shape, overlaps.shape[2])
     if n_states == 1:
         walk, arguments = _walk, (here, there, end, 0, *plan.walk, overlaps[0], board)
+        n_jobs = 1 << n_high if plan.size >= SHARED * lanes else 1
     else:
         walk, arguments = _walk_batch, (here, there, end, *plan.walk, overlaps, board)
-    n_jobs = n_groups
-    if n_states == 1 and plan.size >= SHARED * lanes:
-        n_jobs = 1 << n_high
+        n_jobs = n_groups
     _run_with_help(walk, arguments, n_states * plan.work, n_jobs)
     if wanted and plan.last < 0:
         walked = (here, there)[plan.n_moves % 2][-1].reshape(divided)[:, :, :chunk]
