@@ -4,12 +4,23 @@ from dataclasses import replace
 import pytest
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.records import environment, read_records, record_id, write_json
+from qtlite.experiments.records import (
+    COMMIT_VARIABLE,
+    environment,
+    read_records,
+    record_id,
+    write_json,
+)
 
 
 def test_id_changes_with_any_field():
     assert record_id(TrainConfig()) == record_id(TrainConfig())
     assert record_id(TrainConfig()) != record_id(replace(TrainConfig(), adam_eps=1e-7))
+
+
+def test_a_copy_without_its_repository_can_be_told_its_commit(monkeypatch):
+    monkeypatch.setenv(COMMIT_VARIABLE, "0123abc")
+    assert environment()["commit"] == "0123abc"
 
 
 def test_environment_names_versions_hardware_and_commit():

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
@@ -65,6 +66,12 @@ def test_what_has_a_record_is_not_run_again(tmp_path):
     assert [path.stem for path in second] == [record_id(configs[1])]
     assert first[0].stat().st_mtime_ns == before
     assert sorted(record["seed"] for record in read_records(records)) == [0, 1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_runs_take_place_on_the_device_asked_for(tmp_path):
+    with pytest.raises(RuntimeError, match="device must be 'cpu' where .*, got 'cuda'"):
+        run_sweep([QUICK], tmp_path, tmp_path, device="cuda", n_processes=1, progress=False)
 
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path):

@@ -130,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("name", help=f"{', '.join(SWEEPS)}, or a .json file with a list of runs")
     sweep.add_argument("--recipe", nargs="+", choices=tuple(RECIPES), help="(default: qtlite)")
     sweep.add_argument("--seeds", type=int, metavar="N", help="(default: 3)")
+    sweep.add_argument("--device", default="cpu", help="as for train; processes share a GPU")
     sweep.add_argument("--processes", type=int, metavar="N", help="(default: all cores)")
     sweep.add_argument(
         "--scheduler",
@@ -294,6 +295,7 @@ def _sweep(options: argparse.Namespace) -> int:
         options.runs,
         options.records,
         data=options.data,
+        device=options.device,
         n_processes=options.processes,
         scheduler=options.scheduler,
     )

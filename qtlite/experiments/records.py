@@ -18,6 +18,7 @@ import torch
 from qtlite.experiments.config import TrainConfig
 from qtlite.whole_file import whole_file
 
+COMMIT_VARIABLE = "QTLITE_COMMIT"
 PACKAGES = ("qtlite", "torch", "torchvision", "tensorcircuit-ng", "numpy", "numba")
 
 
@@ -113,7 +114,12 @@ def processor_name() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the package, with "+changes" where its files differ from it."""
+    """The commit of the package, with "+changes" where its files differ from it.
+
+    A copy without its repository, on a machine that has only that, is told by COMMIT_VARIABLE.
+    """
+    if commit := os.environ.get(COMMIT_VARIABLE):
+        return commit
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         ours = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)

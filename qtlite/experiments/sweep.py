@@ -96,9 +96,11 @@ THOROUGH_TRIALS: dict[str, dict[str, Any]] = {
     "scaled feature": {"feature": "scaled"},
     "Adam": {"optimiser": "adam", "learning_rate": 0.0078},
     "classical CNN": {"model": "classical"},
-    "classical CNN, half the learning rate": {"model": "classical", "learning_rate": 0.00177},
-    "classical CNN, twice the learning rate": {"model": "classical", "learning_rate": 0.00707},
-    "classical CNN, four times": {"model": "classical", "learning_rate": 0.01414},
+    "classical CNN, half the learning rate": {"model": "classical", "learning_rate": 0.00088},
+    "classical CNN, a quarter": {"model": "classical", "learning_rate": 0.00044},
+    "classical CNN, twice the learning rate": {"model": "classical", "learning_rate": 0.00354},
+    "classical CNN, four times": {"model": "classical", "learning_rate": 0.00707},
+    "classical CNN, eight times": {"model": "classical", "learning_rate": 0.01414},
 }
 
 # QT-121 on FashionMNIST with the 20 epochs of the recipe qtlite, judged on held-out images: whether
@@ -305,6 +307,7 @@ def run_sweep(
     records: Path,
     *,
     data: str | os.PathLike | None = None,
+    device: str = "cpu",
     n_processes: int | None = None,
     scheduler: str | None = None,
     progress: bool = True,
@@ -319,6 +322,7 @@ def run_sweep(
         runs: checkpoints and networks go here.
         records: records go here, named after the run.
         data: the images' folder, see ``load_dataset``.
+        device: "cpu" or "cuda", which the processes then share.
         n_processes: as many as cores if left out.
         scheduler: of a Dask cluster, see ``engine``; its workers find ``runs``, ``records`` and
             ``data`` under the same paths.
@@ -343,7 +347,7 @@ def run_sweep(
         tqdm(total=len(waiting), unit="run", disable=not progress, position=0) as bar,
     ):
         jobs = {
-            executor.submit(_run, config, *places, progress): path
+            executor.submit(_run, config, *places, device, progress): path
             for path, config in waiting.items()
         }
         for job in as_completed(jobs):
@@ -360,7 +364,14 @@ def run_sweep(
     return finished
 
 
-def _run(config: TrainConfig, runs: Path, records: Path, data: str | None, progress: bool) -> float:
+def _run(
+    config: TrainConfig,
+    runs: Path,
+    records: Path,
+    data: str | None,
+    device: str,
+    progress: bool,
+) -> float:
     """A run's test accuracy; in a worker process."""
     torch.set_num_threads(1)
     path = records / f"{record_id(config)}.json"
@@ -368,6 +379,12 @@ def _run(config: TrainConfig, runs: Path, records: Path, data: str | None, progr
         return json.loads(path.read_text(encoding="utf-8"))["test_accuracy"]
     line = worker_line()
     record, _ = run_to_files(
-        config, runs, path, data=data, progress=progress and line is not None, line=line
+        config,
+        runs,
+        path,
+        data=data,
+        device=device,
+        progress=progress and line is not None,
+        line=line,
     )
     return record["test_accuracy"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -15,17 +17,30 @@ from qtlite.simulators.real_block import RealBlock
 
 
 def engine(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleType:
-    """The module whose loops run on ``device``: Numba's on a CPU if it is installed, else torch's.
+    """The module whose loops run on ``device``.
+
+    Numba's on a CPU and Triton's on a GPU, where they are installed; else plain torch's.
 
     Example:
-        >>> engine(torch.device("cuda")).__name__
+        >>> engine(torch.device("meta")).__name__
         'qtlite.simulators.fused_torch'
     """
-    if device.type == "cpu" and dtype in (torch.float32, torch.float64) and can_compile():
-        from qtlite.simulators import fused_numba
+    if dtype in (torch.float32, torch.float64):
+        if device.type == "cpu" and can_compile():
+            from qtlite.simulators import fused_numba
 
-        return fused_numba
+            return fused_numba
+        if device.type == "cuda" and _has_triton(device):
+            from qtlite.simulators import fused_triton
+
+            return fused_triton
     return fused_torch
+
+
+@cache
+def _has_triton(device: torch.device) -> bool:
+    oldest = (7, 0)  # compute capability that Triton compiles for
+    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= oldest
 
 
 class _Apply(torch.autograd.Function):
@@ -119,7 +134,7 @@ def expectations(block: RealBlock, angles: Tensor, qubits: Tensor) -> Tensor:
             f"qubits must have dtype {angles.dtype.to_complex()} beside angles of {angles.dtype}, "
             f"got {qubits.dtype}"
         )
-    if len(step_angles) and engine(angles.device, angles.dtype) is not fused_torch:
+    if len(step_angles) and hasattr(engine(angles.device, angles.dtype), "expectations"):
         # all at once, an image at a time in the cache
         keep = torch.is_grad_enabled() and (angles.requires_grad or qubits.requires_grad)
         return _Expect.apply(block, step_angles, torch.view_as_real(qubits.resolve_conj()), keep)
