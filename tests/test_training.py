@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
+from qtlite.experiments.reproducing import run_rows
 from qtlite.experiments.training import CHECKPOINT, _augmented, build_model, evaluate, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,6 +82,36 @@ def test_resumed_run_equals_the_uninterrupted_one(digits, tmp_path, monkeypatch,
     assert [e["epoch"] for e in resumed.record["history"]] == [1, 2, 3, 4]
     for ours, theirs in zip(resumed.record["history"], whole.record["history"], strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_run_that_goes_on_elsewhere_says_so(digits, tmp_path, monkeypatch, moves):
+    from qtlite.experiments import training
+
+    save, here = training._save_checkpoint, training.environment
+
+    def stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_save_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(QUICK, digits, tmp_path, progress=False)
+    monkeypatch.setattr(training, "_save_checkpoint", save)
+    if moves:
+        monkeypatch.setattr(training, "environment", lambda _: {**here(), "commit": "0123abc"})
+    record = train(QUICK, digits, tmp_path, progress=False).record
+    if not moves:
+        assert "parts" not in record
+        return
+    first, second = record["parts"]
+    assert (first["epochs"], second["epochs"]) == (1, QUICK.epochs - 1)
+    assert second["commit"] == record["commit"] == "0123abc" != first["commit"]
+    assert first["hardware"] == record["hardware"]
+    # asked again, it is done
+    assert len(train(QUICK, digits, tmp_path, progress=False).record["parts"]) == 2
+    _, (row,) = run_rows([record])
+    assert row[-1].endswith("; then 0123abc")
 
 
 def test_killed_process_resumes_to_the_same_network_bit_for_bit(tmp_path):

@@ -160,11 +160,15 @@ def _value(value: Any) -> str:
 
 
 def _machine(record: Mapping[str, Any]) -> str:
+    if "parts" in record:  # resumed elsewhere
+        return "; then ".join(dict.fromkeys(map(_machine, record["parts"])))
     hardware = record["hardware"]
     threads = f"{hardware['n_threads']} of {hardware['n_cores']} cores"
     return hardware.get("accelerator") or f"{hardware['processor']}, {threads}"
 
 
 def _commit(record: Mapping[str, Any]) -> str:
+    if "parts" in record:
+        return "; then ".join(dict.fromkeys(map(_commit, record["parts"])))
     commit, plus, changes = (record["commit"] or "–").partition("+")
     return commit[:8] + plus + changes

@@ -124,9 +124,12 @@ def train(
     n_steps = -(-len(labels) // config.batch_size)
     schedule = _schedule(config, optimiser, n_steps)
     history: list[dict[str, float]] = []
+    parts: list[dict[str, Any]] = []
     checkpoint = None if folder is None else folder / CHECKPOINT
     if checkpoint is not None and checkpoint.exists():
-        history = _load_checkpoint(checkpoint, config, model, optimiser, schedule)
+        history, parts = _load_checkpoint(checkpoint, config, model, optimiser, schedule)
+    if not parts or {**parts[-1], "epochs": 0} != {"epochs": 0, **setting}:
+        parts.append({"epochs": 0, **setting})
 
     bar = tqdm(
         total=config.epochs * n_steps,
@@ -173,10 +176,14 @@ def train(
                     "seconds": time.perf_counter() - start,
                 }
             )
+            parts[-1]["epochs"] += 1
             if checkpoint is not None:
-                _save_checkpoint(checkpoint, config, model, optimiser, schedule, history)
+                _save_checkpoint(checkpoint, config, model, optimiser, schedule, history, parts)
     plain = classical(model)
     record = _record(config, model, plain, history, (images, labels), len(test_labels)) | setting
+    parts = [part for part in parts if part["epochs"]]
+    if len(parts) > 1:  # on several machines, or by several commits
+        record["parts"] = parts
     return TrainedRun(model, plain, record)
 
 
@@ -272,6 +279,7 @@ def _save_checkpoint(
     optimiser: torch.optim.Optimizer,
     schedule: Any,
     history: list[dict[str, float]],
+    parts: list[dict[str, Any]],
 ) -> None:
     content = {
         "config": config.to_dict(),
@@ -279,6 +287,7 @@ def _save_checkpoint(
         "optimiser": optimiser.state_dict(),
         "schedule": schedule.state_dict() if schedule is not None else {},
         "history": history,
+        "parts": parts,
     }
     with whole_file(path) as unfinished:
         torch.save(content, unfinished)
@@ -290,12 +299,16 @@ def _load_checkpoint(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     schedule: Any,
-) -> list[dict[str, float]]:
-    """Put everything back as it was after the last finished epoch; returns the history."""
+) -> tuple[list[dict[str, float]], list[dict[str, Any]]]:
+    """Put everything back as it was after the last finished epoch.
+
+    Returns:
+        The history; and what ran how many epochs of it, as ``environment`` says it.
+    """
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         found = content["config"]
-        states = [content[name] for name in ("model", "optimiser", "schedule", "history")]
+        states = [content[name] for name in ("model", "optimiser", "schedule", "history", "parts")]
     except (
         RuntimeError,
         OSError,
@@ -315,12 +328,12 @@ def _load_checkpoint(
         raise ValueError(
             f"checkpoint must be of the config asked for, got {path} with another {differing}"
         )
-    model_state, optimiser_state, schedule_state, history = states
+    model_state, optimiser_state, schedule_state, history, parts = states
     model.load_state_dict(model_state)
     optimiser.load_state_dict(optimiser_state)
     if schedule is not None:
         schedule.load_state_dict(schedule_state)
-    return history
+    return history, parts
 
 
 def _record(
