@@ -40,7 +40,9 @@ def test_choices_never_see_the_test_set():
     assert all(config.n_validation == 5000 for config in sweep_configs("choices", n_seeds=1))
 
 
-@pytest.mark.parametrize("name", ["cifar-trials", "thorough-trials", "short-trials"])
+@pytest.mark.parametrize(
+    "name", ["cifar-trials", "decay-trials", "thorough-trials", "short-trials"]
+)
 def test_trials_never_see_the_test_set_and_are_all_different(name):
     configs = sweep_configs(name, n_seeds=1)
     assert all(config.n_validation == 5000 for config in configs)
