@@ -107,8 +107,78 @@ def _steps(results: Row) -> str:
     return _table(["images", "batch", "threads", "model", "one step", "of the CNN's"], rows)
 
 
-def write_readme(results: Row, path: Path) -> None:
-    """Write the README whole, from the JSON alone."""
+def _gpu_circuits(found: Row) -> str:
+    sizes = list(dict.fromkeys((row["n_qubits"], row["n_blocks"]) for row in found["circuits"]))
+    names = list(dict.fromkeys(row["engine"] for row in found["circuits"]))
+    rows = {(row["engine"], row["n_qubits"], row["n_blocks"]): row for row in found["circuits"]}
+    lines = []
+    for name in names:
+        cells = [name]
+        for size in sizes:
+            row = rows[name, *size]
+            if "left_out" in row:
+                cells.append("–")
+                continue
+            times = row["median_s"] / rows[names[0], *size]["median_s"]
+            cells.append(_time(row["median_s"]) + (f" ({times:,.3g}×)" if name != names[0] else ""))
+        errors = [rows[name, *size].get("gradient_error", 0.0) for size in sizes]
+        lines.append([*cells, f"{max(errors):.0e}"])
+    head = ["simulator", *(f"{n} × {length}" for n, length in sizes), "gradient's largest error"]
+    return _table(head, lines)
+
+
+def _gpu_steps(found: Row) -> str:
+    lines = []
+    for row in found["training_steps"]:
+        parts = row.get("parts", {})
+        cells = [row["dataset"], str(row["batch"]), row["model"], _time(row["median_s"])]
+        cells.append(f"{row['times_the_cnn']:.2f}×")
+        cells.append(", ".join(f"{name} {_time(part['median_s'])}" for name, part in parts.items()))
+        lines.append(cells)
+    head = ["images", "batch", "model", "one step", "of the CNN's", "parts, each alone"]
+    return _table(head, lines)
+
+
+def _gpu(found: Row) -> str:
+    """The section on ``benchmarks.gpu``'s results."""
+    versions = ", ".join(f"{name} {v}" for name, v in found["versions"].items() if v)
+    growth = found["growth"]
+    header = ["blocks", *(str(row["n_qubits"]) for row in growth)]
+    times = [str(growth[0]["n_blocks"]), *(_time(row["median_s"]) for row in growth)]
+    launches = found["launches"]
+    memory = next(
+        row["memory_bytes"]
+        for row in found["circuits"]
+        if (row["n_qubits"], row["n_blocks"]) == (19, 323)
+    )
+    return f"""
+## On a GPU
+
+`python -m benchmarks.gpu` writes `gpu.json`. {found["date"][:10]}, commit {found["commit"][:10]}, \
+{found["gpu"]}, {found["cores"]} cores, Python {found["python"]}, {versions}.
+
+Value and gradient as above, wall time with the GPU waited for; in brackets: times our line. Errors
+are relative to the largest entry of the gradient in double precision on the CPU. (JAX multiplies
+matrices in TF32 there unless told otherwise: it is faster so, and its gradient has two digits.)
+
+{_gpu_circuits(found)}
+
+One value and gradient at 19 × 323 takes {memory / 1e6:.0f} MB of the GPU's memory. It launches \
+{launches["n_kernels"]:,} kernels; a graph of as many that do nothing takes \
+{_time(launches["median_s"])}.
+
+Value and gradient against qubits, which does not grow until the GPU is full:
+
+{_table(header, [times])}
+
+Training steps, as above:
+
+{_gpu_steps(found)}
+"""
+
+
+def write_readme(results: Row, gpu: Row | None, path: Path) -> None:
+    """Write the README whole, from the JSON files alone."""
     versions = ", ".join(f"{name} {v}" for name, v in results["versions"].items() if v)
     left_out = "; ".join(f"{name} ({why})" for name, why in results["left_out"].items())
     memory = results["memory_bytes_19_323"]
@@ -166,6 +236,8 @@ Forward, backward and Adam on random images, the recipe `qtlite`.
 
 {_steps(results)}
 """
+    if gpu is not None:
+        text += _gpu(gpu)
     if "by_qubits" in results:
         text += """
 ## Plots

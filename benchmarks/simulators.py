@@ -341,7 +341,9 @@ def main() -> None:
         results = run(options.quick)
         write_json(RESULTS, results)
     results = json.loads(RESULTS.read_text())
-    write_readme(results, RESULTS.with_name("README.md"))
+    gpu = RESULTS.with_name("gpu.json")  # of another machine
+    found = json.loads(gpu.read_text()) if gpu.exists() else None
+    write_readme(results, found, RESULTS.with_name("README.md"))
     if "by_qubits" in results:
         write_plots(results, RESULTS.parent)
 

@@ -80,10 +80,17 @@ CIFAR_TRIALS: dict[str, dict[str, Any]] = {
 
 # The usual CNN on CIFAR-10, which fits all training images if nothing holds it back, with weight
 # decay, judged on held-out images: generated weights must not owe their lead to its overfitting.
-DECAY_TRIAL = {"model": "classical", "n_validation": 5000}
+USUAL_TRIAL = {"model": "classical", "n_validation": 5000}
 DECAY_TRIALS: dict[str, dict[str, Any]] = {
     "recipe": {},
     **{f"weight decay {decay:g}": {"weight_decay": decay} for decay in (1e-4, 3e-4, 1e-3, 3e-3)},
+}
+
+# And its learning rate with the recipe thorough.
+USUAL_TRIALS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "half the learning rate": {"learning_rate": 0.0025},
+    "a quarter": {"learning_rate": 0.00125},
 }
 
 # QT-121 on FashionMNIST with one choice of the recipe thorough changed at a time, and the usual
@@ -268,7 +275,8 @@ SWEEPS: dict[str, Callable[[int, Sequence[str]], Iterator[TrainConfig]]] = {
     "choices": _choices,
     "ablation": _changed("qtlite", "mnist", ABLATION),
     "cifar-trials": _changed("qtlite", "cifar10", CIFAR_TRIALS, **CIFAR_TRIAL),
-    "decay-trials": _changed("qtlite", "cifar10", DECAY_TRIALS, **DECAY_TRIAL),
+    "decay-trials": _changed("qtlite", "cifar10", DECAY_TRIALS, **USUAL_TRIAL),
+    "usual-trials": _changed("thorough", "cifar10", USUAL_TRIALS, **USUAL_TRIAL),
     "thorough-trials": _changed("thorough", "fashion_mnist", THOROUGH_TRIALS, **THOROUGH_TRIAL),
     "short-trials": _changed("qtlite", "fashion_mnist", SHORT_TRIALS, **SHORT_TRIAL),
     "generalization": _generalization,
