@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from qtlite import compiling
 from qtlite.circuit import build_circuit, ry_linear_cnot
 from qtlite.compiling import can_compile, compiled
-from qtlite.simulators import fused, fused_numba, fused_torch
+from qtlite.simulators import fused, fused_numba, fused_torch, walk_loops, walk_plan
 from qtlite.simulators.real_block import read_block
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -225,7 +225,7 @@ def everything(n_qubits):
 
 @pytest.mark.parametrize(("n_qubits", "whole"), [(13, None), (16, None), (13, 2**9), (16, 2**9)])
 def test_large_circuits_against_references(n_qubits, whole, monkeypatch):
-    monkeypatch.setattr(fused_numba, "WHOLE", whole or fused_numba.WHOLE)
+    monkeypatch.setattr(walk_plan, "WHOLE", whole or walk_plan.WHOLE)
     gates = everything(n_qubits)
     angles, weights = sample(n_qubits)
     block = read_block(block_of(gates), n_qubits, N_ANGLES)
@@ -269,8 +269,8 @@ def test_no_states_are_no_states(n_blocks):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """The loops' ways through a state that is larger than the cache, for smaller ones."""
-    monkeypatch.setattr(fused_numba, "WHOLE", fused_numba.COLUMN)
-    monkeypatch.setattr(fused_numba, "CHUNK", fused_numba.COLUMN)
+    monkeypatch.setattr(walk_plan, "WHOLE", walk_loops.COLUMN)
+    monkeypatch.setattr(walk_plan, "CHUNK", walk_loops.COLUMN)
 
 
 def upwards(circuit, angles):
@@ -296,7 +296,7 @@ def reversed_signs(circuit, angles):
 def test_permutations_in_place_and_not(block_function, n_states, dtype, tolerance, small_chunks):
     n_qubits = 13
     block = read_block(block_function, n_qubits, n_qubits)
-    plan = fused_numba._plan(block, torch.zeros(5, n_qubits, dtype=dtype))
+    plan = walk_plan.lay_out(block, torch.zeros(5, n_qubits, dtype=dtype))
     assert block.n_steps == 1
     assert plan.shape[2] > 0
     assert (plan.n_moves == 0) == (block_function is not upwards)
@@ -319,8 +319,8 @@ def test_any_real_circuit_in_chunks(circuit):
     angles, weights = sample(n_qubits)
     block = read_block(block_of(gates), n_qubits, N_ANGLES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused_numba, "WHOLE", fused_numba.COLUMN)
-        patch.setattr(fused_numba, "CHUNK", fused_numba.COLUMN)
+        patch.setattr(walk_plan, "WHOLE", walk_loops.COLUMN)
+        patch.setattr(walk_plan, "CHUNK", walk_loops.COLUMN)
         found = by_fused(fused_numba, block, angles, weights)
     assert_same(found, by_tensorcircuit(n_qubits, block_of(gates), angles, weights), 1e-10)
 
@@ -399,7 +399,7 @@ def test_expectations_in_chunks(block_function, dtype, small_chunks):
     block = read_block(block_function, 12, 12)
     angles, _ = sample(12, dtype, n_angles=12)
     arguments = angles, sample_qubits(3, 12, dtype.to_complex()), torch.randn(12)
-    assert fused_numba._plan(block, angles, gap=0).shape[2] > 0
+    assert walk_plan.lay_out(block, angles, gap=0).shape[2] > 0
     found = expectations(fused_numba, block, *arguments)
     expected = expectations(fused_torch, block, *arguments)
     assert_same(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
@@ -488,7 +488,7 @@ def test_nan_comes_out_where_nan_goes_in(module, where):
 @pytest.mark.parametrize("n_states", [1, 40])
 def test_threads_do_not_change_one_bit(n_states, monkeypatch):
     monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
-    monkeypatch.setattr(fused_numba, "WHOLE", fused_numba.CHUNK)
+    monkeypatch.setattr(walk_plan, "WHOLE", walk_plan.CHUNK)
     monkeypatch.setattr(fused_numba, "SHARED", 0)
     n_qubits = 17 if n_states == 1 else 9
     block = read_block(ry_linear_cnot, n_qubits, n_qubits)
@@ -526,8 +526,9 @@ def _probabilities_in_a_fork(queue):
 @pytest.mark.skipif(sys.platform != "linux", reason="forks processes")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_can_go_on(monkeypatch):
-    for name, value in (("PARALLEL_WORK", 0), ("SHARED", 0), ("WHOLE", fused_numba.CHUNK)):
-        monkeypatch.setattr(fused_numba, name, value)
+    monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(fused_numba, "SHARED", 0)
+    monkeypatch.setattr(walk_plan, "WHOLE", walk_plan.CHUNK)
     monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
     torch.set_num_threads(2)
     block = read_block(ry_linear_cnot, 17, 17)
