@@ -87,7 +87,7 @@ def train(
 
     A checkpoint is written after every epoch; the images' order depends on the seed and the epoch,
     so that an interrupted run ends with the same weights: bit for bit on the same machine with the
-    same number of threads.
+    same number of threads. A record whose run went on elsewhere has ``parts``: which epochs where.
 
     Args:
         config: what to train.
@@ -140,7 +140,8 @@ def train(
         position=line,
         leave=line is None,
     )
-    with bar:
+    # on a GPU: of cuDNN's algorithms those that always give the same sums
+    with bar, torch.backends.cudnn.flags(enabled=True, deterministic=True):
         for epoch in range(len(history), config.epochs):
             start = time.perf_counter()
             total_loss = 0.0
