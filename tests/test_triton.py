@@ -54,15 +54,21 @@ def assert_same(found, expected, dtype):
         )
 
 
-@pytest.mark.parametrize(("block_function", "fewest"), [(chain, 2), (signed_steps, 3)])
+@pytest.mark.parametrize(
+    ("block_function", "n_qubits"),
+    [
+        *((chain, n) for n in (2, 5, 11)),
+        *((signed_steps, n) for n in (3, 5)),
+        *(  # the interpreter would take minutes
+            pytest.param(block, n, marks=on_gpu)
+            for block in (chain, signed_steps)
+            for n in (9, 10, 12, 13, 16, 19, 21)
+        ),
+    ],
+)
 @pytest.mark.parametrize("n_states", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    "n_qubits", [2, 3, 5, 11, *(pytest.param(n, marks=on_gpu) for n in (9, 10, 13, 16, 19, 21))]
-)
-def test_the_kernels_do_what_torch_does(block_function, fewest, n_states, dtype, n_qubits):
-    if n_qubits < fewest:
-        pytest.skip("a Toffoli has three qubits")
+def test_the_kernels_do_what_torch_does(block_function, n_qubits, n_states, dtype):
     block, angles, states, gradients = sample(block_function, n_qubits, 3, n_states, dtype)
     ours = [tensor.to(DEVICE) for tensor in (angles, states, gradients)]
     final = fused_triton.apply(block, *ours[:2])
@@ -86,13 +92,32 @@ def test_passes_cover_each_qubit_once_and_fit_a_program(n_qubits):
     assert all(each.tile <= 2**13 and each.width <= fused_triton.WIDEST for each in passes)
 
 
+def test_the_order_of_the_inputs_in_memory_does_not_matter():
+    block, angles, states, gradients = sample(chain, 5, 3, 4, torch.float64)
+    turned = [tensor.to(DEVICE).mT.contiguous().mT for tensor in (angles, states, gradients)]
+    assert not any(tensor.is_contiguous() for tensor in turned)
+    final = fused_triton.apply(block, *turned[:2])
+    expected = fused_torch.apply(block, angles, states)
+    assert_same([final], [expected], torch.float64)
+    found = fused_triton.apply_adjoint(block, turned[0], final.mT.contiguous().mT, turned[2])
+    exact = fused_torch.apply_adjoint(block, angles, expected, gradients)
+    assert_same(found, exact, torch.float64)
+
+
+def test_more_amplitudes_than_the_kernels_count_are_refused(monkeypatch):
+    monkeypatch.setattr(fused_triton, "MOST_AMPLITUDES", 127)
+    block, angles, states, _ = sample(chain, 5, 3, 4, torch.float64)
+    with pytest.raises(ValueError, match="at most 127 amplitudes together, got 4 of 32"):
+        fused_triton.apply(block, angles.to(DEVICE), states.to(DEVICE))
+
+
 def test_one_qubit_and_no_blocks():
     block = read_block(lambda circuit, angles: circuit.ry(0, theta=angles[0]), 1, 1)
     state = torch.tensor([[1.0, 0.0]], device=DEVICE)
     angles = torch.tensor([[torch.pi / 2]], device=DEVICE)
     final = fused_triton.apply(block, angles, state)
     torch.testing.assert_close(final.cpu(), torch.full((1, 2), 0.5**0.5))
-    assert fused_triton.apply(block, angles[:0], state) is state
+    torch.testing.assert_close(fused_triton.apply(block, angles[:0], state), state)
     found, gradients = fused_triton.apply_adjoint(block, angles[:0], state, state, initial=False)
     assert found.shape == (0, 1)
     assert gradients is None

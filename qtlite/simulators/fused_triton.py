@@ -29,6 +29,7 @@ from qtlite.simulators.real_block import RealBlock
 WIDEST = 10  # qubits of a pass: 1024 amplitudes and their neighbours fit a program's registers
 TILE = 1024  # amplitudes of a program, at least, where there are as many
 SECTOR = 8  # neighbouring amplitudes of a program, at least: memory is read in 32 bytes
+MOST_AMPLITUDES = 2**31 - 1  # the kernels' places are of 32 bits
 MOST_GRAPHS = 8  # kept for a block: each holds a few copies of its states
 
 
@@ -150,7 +151,7 @@ def _backward(
 def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """Run the block's steps once for every S rows of ``angles``; see ``fused_torch.apply``."""
     if len(angles) == 0 or len(states) == 0:
-        return states
+        return states.clone()
     (final,) = _replayed(_apply, block, angles, states)
     return final
 
@@ -160,7 +161,7 @@ def apply_adjoint(
 ) -> tuple[Tensor, Tensor | None]:
     """Walk back from the final states and their gradients; see ``fused_torch.apply_adjoint``."""
     if len(angles) == 0 or len(states) == 0:
-        return torch.zeros_like(angles), gradients if initial else None
+        return torch.zeros_like(angles), gradients.clone() if initial else None
     angle_gradients, state_gradients = _replayed(_apply_adjoint, block, angles, states, gradients)
     return angle_gradients, state_gradients if initial else None
 
@@ -169,7 +170,7 @@ def _apply(block: RealBlock, angles: Tensor, states: Tensor) -> tuple[Tensor, ..
     moves, signs, rotated = _tables(block, states)
     cosines, sines = _rotations(angles, rotated)
     passes = _passes(block.n_qubits)
-    here, there = states.clone(), torch.empty_like(states)
+    here, there = _copy(states), _copy(states)
     for step in range(len(angles)):
         own = step % block.n_steps
         for each in passes:
@@ -189,8 +190,7 @@ def _apply_adjoint(
     moves, signs, rotated = _tables(block, states)
     cosines, sines = _rotations(angles, rotated)
     passes = _passes(block.n_qubits)
-    here = states.clone(), gradients.clone()
-    there = torch.empty_like(states), torch.empty_like(states)
+    here, there = (_copy(states), _copy(gradients)), (_copy(states), _copy(gradients))
     overlaps = [
         states.new_empty(len(angles), each.width, states.numel() // each.tile) for each in passes
     ]
@@ -210,8 +210,13 @@ def _apply_adjoint(
 
 def _rotations(angles: Tensor, rotated: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines of half the angles, shape (L * S, N), bit 0 first."""
-    half = torch.where(_of_each_step(rotated, angles), angles / 2, 0).flip(1)
+    half = torch.where(_of_each_step(rotated, angles), angles / 2, 0).flip(1).contiguous()
     return half.cos(), half.sin()
+
+
+def _copy(states: Tensor) -> Tensor:
+    """In the order of its indices, which the kernels take for granted."""
+    return states.clone(memory_format=torch.contiguous_format)
 
 
 def _of_each_step(rotated: Tensor, angles: Tensor) -> Tensor:
@@ -279,13 +284,19 @@ _RECORDINGS: WeakKeyDictionary[RealBlock, dict[tuple, _Recording]] = WeakKeyDict
 def _replayed(
     function: Callable[..., tuple[Tensor, ...]], block: RealBlock, *inputs: Tensor
 ) -> tuple[Tensor, ...]:
-    if not inputs[0].is_cuda:  # Triton's interpreter, for tests
+    _, states, *_ = inputs
+    if states.numel() > MOST_AMPLITUDES:
+        raise ValueError(
+            f"states must have at most {MOST_AMPLITUDES:,} amplitudes together, "
+            f"got {len(states):,} of {states.shape[1]:,}"
+        )
+    if not states.is_cuda:  # Triton's interpreter, for tests
         return function(block, *inputs)
-    with torch.cuda.device(inputs[0].device):
+    with torch.cuda.device(states.device):
         if torch.cuda.is_current_stream_capturing():  # part of a larger graph
             return function(block, *inputs)
         recordings = _RECORDINGS.setdefault(block, {})
-        key = (function, inputs[0].device, *((tensor.shape, tensor.dtype) for tensor in inputs))
+        key = (function, states.device, *((tensor.shape, tensor.dtype) for tensor in inputs))
         if key not in recordings:
             while len(recordings) >= MOST_GRAPHS:
                 recordings.pop(next(iter(recordings)))  # the oldest
