@@ -5,6 +5,7 @@ import multiprocessing
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qtlite import compiling
+from qtlite import compiling, simulators
 from qtlite.circuit import build_circuit, ry_linear_cnot
 from qtlite.compiling import can_compile, compiled
 from qtlite.simulators import fused, fused_numba, fused_torch, walk_loops, walk_plan
@@ -616,6 +617,27 @@ def test_engine_is_numba_on_a_cpu_and_torch_elsewhere(monkeypatch):
         assert fused.engine(cpu) is fused_torch
     finally:
         can_compile.cache_clear()
+
+
+def test_without_triton_or_where_it_fails_a_gpu_has_plain_torch(monkeypatch):
+    gpu = torch.device("cuda", 7)
+    fused._has_triton.cache_clear()
+    monkeypatch.setattr(fused, "find_spec", lambda _: None)
+    assert fused.engine(gpu) is fused_torch
+
+    def no_compiler(_):
+        raise RuntimeError("Failed to find C compiler")
+
+    fused._has_triton.cache_clear()
+    monkeypatch.setattr(fused, "find_spec", lambda _: "there")
+    broken = SimpleNamespace(try_out=no_compiler)
+    monkeypatch.setitem(sys.modules, "qtlite.simulators.fused_triton", broken)
+    monkeypatch.setattr(simulators, "fused_triton", broken, raising=False)
+    with pytest.warns(UserWarning, match="cuda:7, got RuntimeError.*Failed to find C compiler"):
+        assert fused.engine(gpu) is fused_torch
+    assert fused.engine(gpu) is fused_torch  # which it has said
+    assert fused.engine(gpu, torch.bfloat16) is fused_torch
+    fused._has_triton.cache_clear()
 
 
 def test_loops_compile_where_no_folder_can_be_written(monkeypatch):

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from qtlite.experiments import records
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.records import (
     COMMIT_VARIABLE,
@@ -18,9 +19,17 @@ def test_id_changes_with_any_field():
     assert record_id(TrainConfig()) != record_id(replace(TrainConfig(), adam_eps=1e-7))
 
 
-def test_a_copy_without_its_repository_can_be_told_its_commit(monkeypatch):
+@pytest.mark.parametrize(
+    ("of_checkout", "expected"),
+    [(None, "0123abc"), ("4567def+changes", "0123abc"), ("4567def", "4567def")],
+)
+def test_a_copy_can_be_told_its_commit_and_a_clean_checkout_knows_better(
+    of_checkout, expected, monkeypatch
+):
+    monkeypatch.setattr(records, "_commit_of_checkout", lambda: of_checkout)
+    assert environment()["commit"] == of_checkout
     monkeypatch.setenv(COMMIT_VARIABLE, "0123abc")
-    assert environment()["commit"] == "0123abc"
+    assert environment()["commit"] == expected
 
 
 def test_environment_names_versions_hardware_and_commit():

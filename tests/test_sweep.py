@@ -72,7 +72,7 @@ def test_what_has_a_record_is_not_run_again(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_runs_take_place_on_the_device_asked_for(tmp_path):
-    with pytest.raises(RuntimeError, match="device must be 'cpu' where .*, got 'cuda'"):
+    with pytest.raises(ValueError, match="device must be .cpu. where .*, got .cuda."):
         run_sweep([QUICK], tmp_path, tmp_path, device="cuda", n_processes=1, progress=False)
 
 

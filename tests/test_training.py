@@ -108,7 +108,9 @@ def test_a_run_that_goes_on_elsewhere_says_so(digits, tmp_path, monkeypatch, mov
     assert (first["epochs"], second["epochs"]) == (1, QUICK.epochs - 1)
     assert second["commit"] == record["commit"] == "0123abc" != first["commit"]
     assert first["hardware"] == record["hardware"]
-    # asked again, it is done
+    # asked again, by another commit, it is done
+    monkeypatch.setattr(training, "environment", lambda _: {**here(), "commit": "4567def"})
+    assert train(QUICK, digits, tmp_path, progress=False).record["commit"] == "0123abc"
     assert len(train(QUICK, digits, tmp_path, progress=False).record["parts"]) == 2
     _, (row,) = run_rows([record])
     assert row[-1].endswith("; then 0123abc")

@@ -131,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--recipe", nargs="+", choices=tuple(RECIPES), help="(default: qtlite)")
     sweep.add_argument("--seeds", type=int, metavar="N", help="(default: 3)")
     sweep.add_argument("--device", default="cpu", help="as for train; processes share a GPU")
-    sweep.add_argument("--processes", type=int, metavar="N", help="(default: all cores)")
+    sweep.add_argument(
+        "--processes", type=int, metavar="N", help="(default: all cores; on a GPU one)"
+    )
     sweep.add_argument(
         "--scheduler",
         metavar="ADDRESS",

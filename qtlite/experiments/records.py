@@ -19,7 +19,7 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.whole_file import whole_file
 
 COMMIT_VARIABLE = "QTLITE_COMMIT"
-PACKAGES = ("qtlite", "torch", "torchvision", "tensorcircuit-ng", "numpy", "numba")
+PACKAGES = ("qtlite", "torch", "torchvision", "tensorcircuit-ng", "numpy", "numba", "triton")
 
 
 def record_id(config: TrainConfig) -> str:
@@ -116,10 +116,13 @@ def processor_name() -> str:
 def _commit() -> str | None:
     """The commit of the package, with "+changes" where its files differ from it.
 
-    A copy without its repository, on a machine that has only that, is told by COMMIT_VARIABLE.
+    A copy that has no repository, or an older one, can be told by COMMIT_VARIABLE.
     """
-    if commit := os.environ.get(COMMIT_VARIABLE):
-        return commit
+    found = _commit_of_checkout()
+    return found if found and "+" not in found else os.environ.get(COMMIT_VARIABLE, found)
+
+
+def _commit_of_checkout() -> str | None:
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         ours = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)

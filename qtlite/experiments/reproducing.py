@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from itertools import groupby
 from typing import Any
 
 from qtlite.experiments.config import TrainConfig, recipe_config
@@ -161,7 +162,7 @@ def _value(value: Any) -> str:
 
 def _machine(record: Mapping[str, Any]) -> str:
     if "parts" in record:  # resumed elsewhere
-        return "; then ".join(dict.fromkeys(map(_machine, record["parts"])))
+        return _one_after_another(map(_machine, record["parts"]))
     hardware = record["hardware"]
     threads = f"{hardware['n_threads']} of {hardware['n_cores']} cores"
     return hardware.get("accelerator") or f"{hardware['processor']}, {threads}"
@@ -169,6 +170,10 @@ def _machine(record: Mapping[str, Any]) -> str:
 
 def _commit(record: Mapping[str, Any]) -> str:
     if "parts" in record:
-        return "; then ".join(dict.fromkeys(map(_commit, record["parts"])))
+        return _one_after_another(map(_commit, record["parts"]))
     commit, plus, changes = (record["commit"] or "–").partition("+")
     return commit[:8] + plus + changes
+
+
+def _one_after_another(names: Iterable[str]) -> str:
+    return "; then ".join(name for name, _ in groupby(names))

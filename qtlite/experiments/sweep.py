@@ -19,7 +19,7 @@ from qtlite.experiments.data import load_dataset
 from qtlite.experiments.engines import engine, worker_line
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import record_id, recorded, write_json
-from qtlite.experiments.training import train
+from qtlite.experiments.training import check_device, train
 from qtlite.export import save_safetensors
 
 NETWORK = "classical.safetensors"
@@ -340,7 +340,7 @@ def run_sweep(
         records: records go here, named after the run.
         data: the images' folder, see ``load_dataset``.
         device: "cpu" or "cuda", which the processes then share.
-        n_processes: as many as cores if left out.
+        n_processes: as many as cores if left out, on a GPU one.
         scheduler: of a Dask cluster, see ``engine``; its workers find ``runs``, ``records`` and
             ``data`` under the same paths.
         progress: whether to show a bar over the runs and, on this machine, one for each.
@@ -349,9 +349,13 @@ def run_sweep(
         The new records' paths.
 
     Raises:
-        ValueError: if ``engine`` cannot be opened.
+        ValueError: if ``engine`` cannot be opened, or the device is missing on this machine.
         RuntimeError: if runs failed; the message names each with its error.
     """
+    if scheduler is None:
+        check_device(device)
+        if device != "cpu" and n_processes is None:
+            n_processes = 1
     done = recorded(records)
     waiting = {
         records / f"{record_id(config)}.json": config for config in configs if config not in done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,7 @@ def train(
     """
     if dataset.name != config.dataset:
         raise ValueError(f"dataset must be {config.dataset!r} as in config, got {dataset.name!r}")
-    if device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device must be 'cpu' where PyTorch finds no CUDA device, got {device!r}")
+    check_device(device)
     keep_freed_memory()
     setting = environment(device)  # before training: the files may change meanwhile
     if config.n_validation:
@@ -140,8 +140,7 @@ def train(
         position=line,
         leave=line is None,
     )
-    # on a GPU: of cuDNN's algorithms those that always give the same sums
-    with bar, torch.backends.cudnn.flags(enabled=True, deterministic=True):
+    with bar, _same_sums_each_time():
         for epoch in range(len(history), config.epochs):
             start = time.perf_counter()
             total_loss = 0.0
@@ -181,11 +180,37 @@ def train(
             if checkpoint is not None:
                 _save_checkpoint(checkpoint, config, model, optimiser, schedule, history, parts)
     plain = classical(model)
-    record = _record(config, model, plain, history, (images, labels), len(test_labels)) | setting
+    with _same_sums_each_time():
+        record = _record(config, model, plain, history, (images, labels), len(test_labels))
     parts = [part for part in parts if part["epochs"]]
-    if len(parts) > 1:  # on several machines, or by several commits
+    record |= {name: parts[-1][name] for name in setting}
+    if len(parts) > 1:  # several machines, commits, versions or numbers of threads
         record["parts"] = parts
     return TrainedRun(model, plain, record)
+
+
+@contextmanager
+def _same_sums_each_time() -> Iterator[None]:
+    """On a GPU, take those of cuDNN's algorithms that add up in a fixed order."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ValueError: if ``device`` is not "cpu" and PyTorch finds no CUDA device.
+
+    Example:
+        >>> check_device("cpu")
+    """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device must be 'cpu' where PyTorch finds no CUDA device, got {device!r}")
 
 
 def classical(model: nn.Module) -> nn.Module:
@@ -319,8 +344,8 @@ def _load_checkpoint(
         pickle.UnpicklingError,
     ) as error:
         raise ValueError(
-            f"checkpoint must be a file that training wrote, got {path} ({type(error).__name__}): "
-            "delete it to start again"
+            f"checkpoint must be a file that training wrote, got {path} "
+            f"({type(error).__name__}): delete it to start again"
         ) from error
     wanted = config.to_dict()
     if differing := sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -39,8 +40,20 @@ def engine(device: torch.device, dtype: torch.dtype = torch.float32) -> ModuleTy
 
 @cache
 def _has_triton(device: torch.device) -> bool:
-    oldest = (7, 0)  # compute capability that Triton compiles for
-    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= oldest
+    if find_spec("triton") is None:
+        return False
+    from qtlite.simulators import fused_triton
+
+    try:
+        fused_triton.try_out(device)
+    except Exception as reason:  # an old GPU, no C compiler: many things, of many kinds
+        warnings.warn(
+            f"Triton must be able to compile for {device}, got {reason!r}: the simulator runs in "
+            "plain PyTorch there, which is slower",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 class _Apply(torch.autograd.Function):

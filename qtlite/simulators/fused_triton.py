@@ -1,6 +1,6 @@
 """The fused simulator on a GPU: Triton's kernels, which PyTorch for CUDA brings, in a CUDA graph.
 
-A step rotates the state's qubits in one to three passes of one kernel each. In a pass a program
+A step rotates the state's qubits in a few passes of one kernel each. In a pass a program
 holds all amplitudes that differ in some neighbouring qubits, and rotates these one by one without
 going through memory; the last pass stores each amplitude where the permutation takes it. Backwards
 (adjoint differentiation, as in ``fused_torch``) the first pass fetches amplitudes from there, and
@@ -24,13 +24,16 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
+from qtlite.simulators import fused_torch
 from qtlite.simulators.real_block import RealBlock
 
 WIDEST = 10  # qubits of a pass: 1024 amplitudes and their neighbours fit a program's registers
-TILE = 1024  # amplitudes of a program, at least, where there are as many
+TILE = 1024  # amplitudes of a program, at least, from 10 qubits on
 SECTOR = 8  # neighbouring amplitudes of a program, at least: memory is read in 32 bytes
-MOST_AMPLITUDES = 2**31 - 1  # the kernels' places are of 32 bits
-MOST_GRAPHS = 8  # kept for a block: each holds a few copies of its states
+MOST_AMPLITUDES = 2**31 - 1  # of all states: the kernels' places have 32 bits
+# of all states: to recall the launches for more would gain little, and keep copies of them all
+MOST_RECORDED = 2**22
+MOST_RECORDINGS = 8  # of a block
 
 
 class _Pass(NamedTuple):
@@ -58,7 +61,7 @@ def _passes(n_qubits: int) -> tuple[_Pass, ...]:
     edges = [low + round((n_qubits - low) * i / max(n_more, 1)) for i in range(n_more + 1)]
     for first, last in pairwise(edges):
         width = last - first
-        passes.append(_Pass(first, width, min(1 << first, max(SECTOR, TILE >> width))))
+        passes.append(_Pass(first, width, max(SECTOR, TILE >> width)))
     return tuple(passes)
 
 
@@ -135,7 +138,7 @@ def _backward(
         low_gradient, high_gradient = _halves(gradient, COLUMNS << bit, SIZE)
         # <gradient| -iY |state>, which no rotation of the step changes
         overlap = tl.sum(tl.reshape(high_gradient * low - low_gradient * high, [SIZE // 2]), 0)
-        at = (step * WIDTH + bit) * n_programs + tl.program_id(0)
+        at = (step.to(tl.int64) * WIDTH + bit) * n_programs + tl.program_id(0)
         tl.store(overlaps + at, overlap)
         state = _whole(c * low + s * high, c * high - s * low, SIZE)
         gradient = _whole(
@@ -148,8 +151,21 @@ def _backward(
 # ----------------------------------------------------------------------------------------- launches
 
 
+@triton.jit
+def _set_to_zero(number):
+    tl.store(number, 0.0)
+
+
+def try_out(device: torch.device) -> None:
+    """Compile and launch a kernel: raises whatever is in the way, a missing C compiler say."""
+    with torch.cuda.device(device):
+        _set_to_zero[(1,)](torch.empty(1, device=device))
+
+
 def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """Run the block's steps once for every S rows of ``angles``; see ``fused_torch.apply``."""
+    if states.numel() > MOST_AMPLITUDES:
+        return fused_torch.apply(block, angles, states)
     if len(angles) == 0 or len(states) == 0:
         return states.clone()
     (final,) = _replayed(_apply, block, angles, states)
@@ -160,6 +176,8 @@ def apply_adjoint(
     block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """Walk back from the final states and their gradients; see ``fused_torch.apply_adjoint``."""
+    if states.numel() > MOST_AMPLITUDES:
+        return fused_torch.apply_adjoint(block, angles, states, gradients, initial=initial)
     if len(angles) == 0 or len(states) == 0:
         return torch.zeros_like(angles), gradients.clone() if initial else None
     angle_gradients, state_gradients = _replayed(_apply_adjoint, block, angles, states, gradients)
@@ -170,7 +188,8 @@ def _apply(block: RealBlock, angles: Tensor, states: Tensor) -> tuple[Tensor, ..
     moves, signs, rotated = _tables(block, states)
     cosines, sines = _rotations(angles, rotated)
     passes = _passes(block.n_qubits)
-    here, there = _copy(states), _copy(states)
+    here = _copy(states)
+    there = torch.empty_like(here)
     for step in range(len(angles)):
         own = step % block.n_steps
         for each in passes:
@@ -190,7 +209,8 @@ def _apply_adjoint(
     moves, signs, rotated = _tables(block, states)
     cosines, sines = _rotations(angles, rotated)
     passes = _passes(block.n_qubits)
-    here, there = (_copy(states), _copy(gradients)), (_copy(states), _copy(gradients))
+    here = _copy(states), _copy(gradients)
+    there = torch.empty_like(here[0]), torch.empty_like(here[1])
     overlaps = [
         states.new_empty(len(angles), each.width, states.numel() // each.tile) for each in passes
     ]
@@ -239,11 +259,12 @@ def _tables(block: RealBlock, like: Tensor) -> _Tables:
     key = like.device, like.dtype
     if key not in tables:
         signs = block.inverse_signs
-        tables[key] = _Tables(
-            torch.as_tensor(block.inverse_sources, device=like.device),
-            None if signs is None else torch.as_tensor(signs).to(like),
-            torch.as_tensor(block.rotated, device=like.device),
-        )
+        with torch.inference_mode(False):  # for later calls, whatever this one is for
+            tables[key] = _Tables(
+                torch.as_tensor(block.inverse_sources, device=like.device),
+                None if signs is None else torch.as_tensor(signs).to(like),
+                torch.as_tensor(block.rotated, device=like.device),
+            )
     return tables[key]
 
 
@@ -261,7 +282,7 @@ class _Recording:
         with torch.cuda.stream(aside):
             function(*self.inputs)  # compiles, which cannot be recorded
         torch.cuda.current_stream().wait_stream(aside)
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.graph, stream=aside, capture_error_mode="thread_local"):
             self.outputs = function(*self.inputs)
         self.done = torch.cuda.Event()
         self.lock = Lock()
@@ -279,26 +300,28 @@ class _Recording:
 
 
 _RECORDINGS: WeakKeyDictionary[RealBlock, dict[tuple, _Recording]] = WeakKeyDictionary()
+_RECORDING = Lock()  # PyTorch can record one graph at a time
 
 
 def _replayed(
     function: Callable[..., tuple[Tensor, ...]], block: RealBlock, *inputs: Tensor
 ) -> tuple[Tensor, ...]:
     _, states, *_ = inputs
-    if states.numel() > MOST_AMPLITUDES:
-        raise ValueError(
-            f"states must have at most {MOST_AMPLITUDES:,} amplitudes together, "
-            f"got {len(states):,} of {states.shape[1]:,}"
-        )
     if not states.is_cuda:  # Triton's interpreter, for tests
         return function(block, *inputs)
     with torch.cuda.device(states.device):
-        if torch.cuda.is_current_stream_capturing():  # part of a larger graph
+        # as a part of a larger graph, or where the GPU is slower than its launches
+        if torch.cuda.is_current_stream_capturing() or states.numel() > MOST_RECORDED:
             return function(block, *inputs)
-        recordings = _RECORDINGS.setdefault(block, {})
         key = (function, states.device, *((tensor.shape, tensor.dtype) for tensor in inputs))
-        if key not in recordings:
-            while len(recordings) >= MOST_GRAPHS:
-                recordings.pop(next(iter(recordings)))  # the oldest
-            recordings[key] = _Recording(partial(function, block), inputs)
-        return recordings[key](*inputs)
+        with _RECORDING:
+            recordings = _RECORDINGS.setdefault(block, {})
+            if key in recordings:
+                recording = recordings.pop(key)
+            else:
+                if len(recordings) >= MOST_RECORDINGS:
+                    recordings.pop(next(iter(recordings)))  # the one that was called longest ago
+                with torch.inference_mode(False), torch.no_grad():  # for later calls too
+                    recording = _Recording(partial(function, block), inputs)
+            recordings[key] = recording
+        return recording(*inputs)

@@ -1,5 +1,7 @@
 """Triton's kernels against plain torch: on a GPU if there is one, else in Triton's interpreter."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -83,7 +85,7 @@ def test_the_kernels_do_what_torch_does(block_function, n_qubits, n_states, dtyp
     )
 
 
-@pytest.mark.parametrize("n_qubits", [21, 22, 30, 31])
+@pytest.mark.parametrize("n_qubits", [1, 9, 10, 11, 13, 19, 20, 21, 22, 30])
 def test_passes_cover_each_qubit_once_and_fit_a_program(n_qubits):
     passes = fused_triton._passes(n_qubits)
     assert [bit for each in passes for bit in range(each.first, each.first + each.width)] == list(
@@ -104,11 +106,27 @@ def test_the_order_of_the_inputs_in_memory_does_not_matter():
     assert_same(found, exact, torch.float64)
 
 
-def test_more_amplitudes_than_the_kernels_count_are_refused(monkeypatch):
+def test_more_amplitudes_than_the_kernels_count_go_through_torch(monkeypatch):
     monkeypatch.setattr(fused_triton, "MOST_AMPLITUDES", 127)
-    block, angles, states, _ = sample(chain, 5, 3, 4, torch.float64)
-    with pytest.raises(ValueError, match="at most 127 amplitudes together, got 4 of 32"):
-        fused_triton.apply(block, angles.to(DEVICE), states.to(DEVICE))
+    monkeypatch.setattr(fused_triton, "_replayed", None)
+    block, *tensors = sample(chain, 5, 3, 4, torch.float64)
+    angles, states, gradients = (tensor.to(DEVICE) for tensor in tensors)
+    final = fused_triton.apply(block, angles, states)
+    assert_same([final], [fused_torch.apply(block, *tensors[:2])], torch.float64)
+    assert fused_triton.apply_adjoint(block, angles, final, gradients)[0].shape == angles.shape
+
+
+def test_what_an_inference_has_left_behind_serves_training():
+    block, angles, states, gradients = sample(signed_steps, 3, 2, 2, torch.float64)
+    ours = [tensor.to(DEVICE) for tensor in (angles, states, gradients)]
+    with torch.inference_mode():
+        fused_triton.apply(block, *ours[:2])
+        fused_triton.apply_adjoint(block, *ours)
+    # an inference tensor would refuse to be saved for a backward pass
+    factor = torch.ones_like(ours[0], requires_grad=True)
+    (fused_triton.apply_adjoint(block, *ours)[0] * factor).sum().backward()
+    expected = fused_torch.apply_adjoint(block, angles, states, gradients)[0]
+    torch.testing.assert_close(factor.grad.cpu(), expected)
 
 
 def test_one_qubit_and_no_blocks():
@@ -153,6 +171,24 @@ def test_replays_take_the_inputs_of_each_call_and_leave_earlier_results_alone():
 
 
 @on_gpu
+def test_threads_and_streams_do_not_get_into_each_others_way():
+    block, angles, states, _ = sample(chain, 13, 3, 1, torch.float32)
+    states, several = states.cuda(), [angles.cuda() * scale for scale in range(1, 9)]
+    expected = [fused_triton._apply(block, each, states)[0] for each in several]
+    torch.cuda.synchronize()
+
+    def in_a_stream_of_its_own(each):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            found = [fused_triton.apply(block, each, states) for _ in range(20)][-1]
+            torch.cuda.current_stream().synchronize()
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(in_a_stream_of_its_own, several))
+    assert all(map(torch.equal, found, expected))
+
+
+@on_gpu
 def test_the_same_call_gives_the_same_bits():
     block, angles, states, gradients = (
         part.cuda() if isinstance(part, torch.Tensor) else part
@@ -179,7 +215,11 @@ def test_recordings_are_let_go_with_their_block_and_when_there_are_many():
     block, angles, states, _ = sample(chain, 5, 12, 1, torch.float32)
     for n_blocks in range(1, 12):
         fused_triton.apply(block, angles[:n_blocks].cuda(), states.cuda())
-    assert len(fused_triton._RECORDINGS[block]) == fused_triton.MOST_GRAPHS
+    assert len(fused_triton._RECORDINGS[block]) == fused_triton.MOST_RECORDINGS
+    # one that was let go is made again
+    found = fused_triton.apply(block, angles[:1].cuda(), states.cuda())
+    exact = fused_torch.apply(block, angles[:1].double(), states.double())
+    assert_same([found], [exact], torch.float32)
     before = len(fused_triton._RECORDINGS)
     del block
     assert len(fused_triton._RECORDINGS) == before - 1
@@ -216,8 +256,11 @@ def test_training_on_a_gpu_repeats_and_resumes_bit_for_bit(tmp_path, monkeypatch
     def run(folder=None):
         return training.train(config, digits, folder, device="cuda", progress=False).record
 
-    whole = run()
+    whole, again = run(), run()
     assert whole["test_accuracy"] > 0.3
+    assert [epoch["train_loss"] for epoch in again["history"]] == [
+        epoch["train_loss"] for epoch in whole["history"]
+    ]
     assert whole["hardware"]["accelerator"]
     with monkeypatch.context() as patch:
         patch.setattr(training, "_save_checkpoint", interrupted(training._save_checkpoint))
