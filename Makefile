@@ -2,6 +2,7 @@
 # make test    the tests
 # make train   train on digits, some seconds
 # make bench   the speed comparisons
+# make triton  Triton, for the tests of the GPU's kernels without a GPU
 # make lint    style
 # make clean   remove what was built (kept: .venv, runs/, .data/)
 #
@@ -20,7 +21,7 @@ TORCH := $$(grep -E '^torch(vision)?==' requirements.lock)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
 
 .DEFAULT_GOAL := help
-.PHONY: help book test train bench lint clean
+.PHONY: help book test train bench triton lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -37,6 +38,9 @@ train: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.simulators
+
+triton: .venv/installed
+	$(PIP) install --quiet --no-deps $$(grep -oE 'triton==[0-9.]+' requirements.lock)
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -78,7 +78,7 @@ def test_lock_is_used_everywhere():
         assert "pip install" not in text
 
 
-@pytest.mark.parametrize("target", ["book", "test", "train", "bench", "lint", "clean"])
+@pytest.mark.parametrize("target", ["book", "test", "train", "bench", "triton", "lint", "clean"])
 def test_make_target_exists(target):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
