@@ -164,9 +164,10 @@ def _gpu(found: Row) -> str:
 `python -m benchmarks.gpu` writes `gpu.json`. {found["date"][:10]}, commit {found["commit"][:10]}, \
 {found["gpu"]}, {found["cores"]} cores, Python {found["python"]}, {versions}.
 
-Value and gradient as above, wall time with the GPU waited for; in brackets: times our line. Errors
-are relative to the largest entry of the gradient in double precision on the CPU. (JAX runs at its
-default precision, which on this GPU is not full single precision.)
+Value and gradient as above, wall time with the GPU waited for; in brackets: multiples of our first
+line. Errors are the largest over the four sizes, relative to the largest entry of the gradient in
+double precision on the CPU. (JAX runs at its default precision, which on this GPU is less than
+single.)
 
 {_gpu_circuits(found)}
 
@@ -174,12 +175,13 @@ Of the GPU's memory, one value and gradient at 19 × 323 takes {takes}. Ours goe
 {launches["n_kernels"]:,} times through the state, a kernel each; a graph of as many that do \
 nothing takes {_time(launches["median_s"])}.
 
-Value and gradient against qubits: while a state leaves most of the GPU idle, more of it costs
-little.
+Value and gradient against qubits (medians; the JSON has the least times, too): while a state leaves
+most of the GPU idle, more of it costs little.
 
 {_table(header, [times])}
 
-Training steps, as above; with cuDNN's default algorithms, where training takes deterministic ones:
+Training steps, as above; with cuDNN's default algorithms, where training takes deterministic ones.
+Parts are those of the deepest circuits.
 
 {_gpu_steps(found)}
 """

@@ -72,7 +72,7 @@ def test_more_time_is_told_of_one_depth_whatever_else_is_recorded():
     text = with_more_time(records + usual, "mnist")
     assert "QT-121 has 99.00 (1 seed) %" in text
     assert "as usual 97.00 (1 seed) %" in text
-    assert "with `qtlite` the latter has 96.00 (1 seed) %" in text
+    assert "with `qtlite` the latter has 96.00 (1 seed) %, and the better" in text
     assert text.endswith("No control has been given that recipe yet.")
 
 
