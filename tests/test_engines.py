@@ -95,7 +95,7 @@ def test_a_run_whose_result_was_lost_is_not_run_again(tmp_path):
     (path,) = run_sweep([config], tmp_path, tmp_path, n_processes=1, progress=False)
     record = json.loads(path.read_text()) | {"test_accuracy": 0.25}
     path.write_text(json.dumps(record))
-    assert _run(config, tmp_path, tmp_path, None, False) == 0.25
+    assert _run(config, tmp_path, tmp_path, None, "cpu", False) == 0.25
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")

@@ -83,7 +83,10 @@ CIFAR_TRIALS: dict[str, dict[str, Any]] = {
 USUAL_TRIAL = {"model": "classical", "n_validation": 5000}
 DECAY_TRIALS: dict[str, dict[str, Any]] = {
     "recipe": {},
-    **{f"weight decay {decay:g}": {"weight_decay": decay} for decay in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)},
+    **{
+        f"weight decay {decay:g}": {"weight_decay": decay}
+        for decay in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    },
 }
 
 # And its learning rate with the recipe thorough.
