@@ -47,17 +47,18 @@ def _differentiated(probabilities: Callable[[Tensor], Tensor], angles: Tensor, w
     def call() -> tuple[float, np.ndarray]:
         value = (probabilities(angles) * weights).sum()
         (gradient,) = torch.autograd.grad(value, angles)
-        return value.item(), gradient.numpy()
+        return value.item(), gradient.cpu().numpy()
 
     return call
 
 
-def qtlite(module) -> Callable[[int, int], Call]:
+def qtlite(module, device: str = "cpu") -> Callable[[int, int], Call]:
     """Ours, with the loops of one module."""
 
     def prepare(n_qubits: int, n_blocks: int) -> Call:
         block = read_block(ry_linear_cnot, n_qubits, n_qubits)
-        call = _differentiated(lambda a: fused.probabilities(block, a), *sample(n_qubits, n_blocks))
+        angles, weights = (tensor.to(device) for tensor in sample(n_qubits, n_blocks))
+        call = _differentiated(lambda a: fused.probabilities(block, a), angles, weights)
 
         def timed() -> tuple[float, np.ndarray]:
             chosen, fused.engine = fused.engine, lambda *_: module

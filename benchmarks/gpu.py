@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from benchmarks.engines import sample, tensorcircuit_jax
-from benchmarks.simulators import CASES, PATIENCE, measure
+from benchmarks.engines import qtlite, sample, tensorcircuit_jax
+from benchmarks.simulators import CASES, PATIENCE, measure, optimiser_step
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
 from qtlite.experiments.records import environment, package_versions, write_json
@@ -45,31 +44,9 @@ def waited_for(call: Callable[[], object]) -> Callable[[], None]:
     return timed
 
 
-def ours(module) -> Callable[[int, int], Callable[[], tuple[float, np.ndarray]]]:
-    """Value and gradient with the loops of one module."""
-
-    def prepare(n_qubits: int, n_blocks: int):
-        block = read_block(ry_linear_cnot, n_qubits, n_qubits)
-        angles, weights = (tensor.to(DEVICE) for tensor in sample(n_qubits, n_blocks))
-        angles.requires_grad_()
-
-        def call() -> tuple[float, np.ndarray]:
-            chosen, fused.engine = fused.engine, lambda *_: module
-            try:
-                value = (fused.probabilities(block, angles) * weights).sum()
-                (gradient,) = torch.autograd.grad(value, angles)
-            finally:
-                fused.engine = chosen
-            return value.item(), gradient.cpu().numpy()
-
-        return call
-
-    return prepare
-
-
 ENGINES = {
-    "qtlite, Triton in a CUDA graph": ours(fused_triton),
-    "qtlite, plain torch": ours(fused_torch),
+    "qtlite, Triton in a CUDA graph": qtlite(fused_triton, DEVICE),
+    "qtlite, plain torch": qtlite(fused_torch, DEVICE),
     "TensorCircuit, JAX, jit + scan": tensorcircuit_jax,
 }
 
@@ -133,16 +110,7 @@ def training_steps() -> Iterator[dict[str, Any]]:
             model = "classical" if n_blocks is None else "qt"
             config = recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks or 1)
             network = build_model(config).to(DEVICE)
-            optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-
-            def step(network=network, optimiser=optimiser, images=images, labels=labels):
-                optimiser.zero_grad()
-                loss = F.cross_entropy(network(images), labels)
-                loss.item()
-                loss.backward()
-                optimiser.step()
-
-            times = measure(waited_for(step))
+            times = measure(waited_for(optimiser_step(network, images, labels)))
             plain = plain or times["median_s"]
             row = {
                 "dataset": dataset,

@@ -227,6 +227,22 @@ def mapping_nets(peaks: dict[str, float]) -> Iterator[dict[str, Any]]:
             yield row | {"plain": measure(plain), "ours": measure(ours)}
 
 
+def optimiser_step(
+    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> Callable[[], None]:
+    """One step as in training, which looks at the loss: forward, backward, Adam."""
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        loss.item()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
 def training_steps() -> Iterator[dict[str, Any]]:
     """Whole optimiser steps on random images: the plain CNN and Quantum-Train of the same CNN."""
     keep_freed_memory()
@@ -244,14 +260,7 @@ def training_steps() -> Iterator[dict[str, Any]]:
                 model = "classical" if n_blocks is None else "qt"
                 config = recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks or 1)
                 network = build_model(config)
-                optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-
-                def step(network=network, optimiser=optimiser, images=images, labels=labels):
-                    optimiser.zero_grad()
-                    F.cross_entropy(network(images), labels).backward()
-                    optimiser.step()
-
-                times = measure(step)
+                times = measure(optimiser_step(network, images, labels))
                 plain = plain or times["median_s"]
                 yield {
                     "dataset": dataset,

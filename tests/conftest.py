@@ -18,6 +18,30 @@ def _threads(n: int) -> Iterator[None]:
 
 
 @pytest.fixture
+def interrupted_after():
+    """Ctrl-C as soon as the checkpoint of so many epochs is written."""
+
+    @contextmanager
+    def interruption(n_epochs: int) -> Iterator[None]:
+        from qtlite.experiments import training
+
+        save, saved = training._save_checkpoint, []
+
+        def save_and_stop(*arguments):
+            save(*arguments)
+            saved.append(arguments)
+            if len(saved) == n_epochs:
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "_save_checkpoint", save_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return interruption
+
+
+@pytest.fixture
 def one_thread():
     """Many small operations: torch's threads would only wait for one another."""
     with _threads(1):

@@ -249,7 +249,7 @@ def test_a_step_on_a_gpu_is_the_step_on_a_cpu(dataset, model, n_blocks):
 
 
 @on_gpu
-def test_training_on_a_gpu_repeats_and_resumes_bit_for_bit(tmp_path, monkeypatch):
+def test_training_on_a_gpu_repeats_and_resumes_bit_for_bit(tmp_path, interrupted_after):
     digits = load_dataset("digits")
     config = recipe_config("qtlite", "digits", epochs=3)
 
@@ -262,21 +262,8 @@ def test_training_on_a_gpu_repeats_and_resumes_bit_for_bit(tmp_path, monkeypatch
         epoch["train_loss"] for epoch in whole["history"]
     ]
     assert whole["hardware"]["accelerator"]
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_save_checkpoint", interrupted(training._save_checkpoint))
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path)
+    with interrupted_after(2):
+        run(tmp_path)
     resumed = run(tmp_path)
     for key in ("test_loss", "train_loss", "test_accuracy"):
         assert resumed[key] == whole[key]
-
-
-def interrupted(save):
-    """Ctrl-C after the second checkpoint."""
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        if len(torch.load(arguments[0], weights_only=True)["history"]) == 2:
-            raise KeyboardInterrupt
-
-    return save_and_stop

@@ -59,24 +59,14 @@ def test_training_leaves_the_global_random_state_alone(digits):
         ("released", {}),
     ],
 )
-def test_resumed_run_equals_the_uninterrupted_one(digits, tmp_path, monkeypatch, recipe, changes):
+def test_resumed_run_equals_the_uninterrupted_one(
+    digits, tmp_path, interrupted_after, recipe, changes
+):
     config = recipe_config(recipe, n_train=256, epochs=4, n_blocks=4, batch_size=64, **changes)
     whole = train(config, digits, progress=False)
 
-    from qtlite.experiments import training
-
-    save, saved = training._save_checkpoint, []
-
-    def stop_after_two(*arguments):
-        save(*arguments)
-        saved.append(arguments)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "_save_checkpoint", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(2):
         train(config, digits, tmp_path, progress=False)
-    monkeypatch.undo()
     resumed = train(config, digits, tmp_path, progress=False)
     assert same_weights(whole.model, resumed.model)
     assert [e["epoch"] for e in resumed.record["history"]] == [1, 2, 3, 4]
@@ -85,19 +75,14 @@ def test_resumed_run_equals_the_uninterrupted_one(digits, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_a_run_that_goes_on_elsewhere_says_so(digits, tmp_path, monkeypatch, moves):
+def test_a_run_that_goes_on_elsewhere_says_so(
+    digits, tmp_path, monkeypatch, interrupted_after, moves
+):
     from qtlite.experiments import training
 
-    save, here = training._save_checkpoint, training.environment
-
-    def stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "_save_checkpoint", stop)
-    with pytest.raises(KeyboardInterrupt):
+    here = training.environment
+    with interrupted_after(1):
         train(QUICK, digits, tmp_path, progress=False)
-    monkeypatch.setattr(training, "_save_checkpoint", save)
     if moves:
         monkeypatch.setattr(training, "environment", lambda _: {**here(), "commit": "0123abc"})
     record = train(QUICK, digits, tmp_path, progress=False).record

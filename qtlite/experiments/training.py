@@ -75,6 +75,18 @@ def build_model(config: TrainConfig) -> nn.Module:
     )
 
 
+@contextmanager
+def _same_sums_each_time() -> Iterator[None]:
+    """On a GPU, take those of cuDNN's algorithms that add up in a fixed order."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+@_same_sums_each_time()
 def train(
     config: TrainConfig,
     dataset: Dataset,
@@ -140,7 +152,7 @@ def train(
         position=line,
         leave=line is None,
     )
-    with bar, _same_sums_each_time():
+    with bar:
         for epoch in range(len(history), config.epochs):
             start = time.perf_counter()
             total_loss = 0.0
@@ -180,24 +192,12 @@ def train(
             if checkpoint is not None:
                 _save_checkpoint(checkpoint, config, model, optimiser, schedule, history, parts)
     plain = classical(model)
-    with _same_sums_each_time():
-        record = _record(config, model, plain, history, (images, labels), len(test_labels))
+    record = _record(config, model, plain, history, (images, labels), len(test_labels))
     parts = [part for part in parts if part["epochs"]]
     record |= {name: parts[-1][name] for name in setting}
     if len(parts) > 1:  # several machines, commits, versions or numbers of threads
         record["parts"] = parts
     return TrainedRun(model, plain, record)
-
-
-@contextmanager
-def _same_sums_each_time() -> Iterator[None]:
-    """On a GPU, take those of cuDNN's algorithms that add up in a fixed order."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
 
 
 def check_device(device: str) -> None:
