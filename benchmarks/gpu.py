@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from benchmarks.engines import qtlite, sample, tensorcircuit_jax
-from benchmarks.simulators import CASES, PATIENCE, measure, optimiser_step
+from benchmarks.simulators import CASES, optimiser_step
+from benchmarks.timing import PATIENCE, measure
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
 from qtlite.experiments.records import environment, package_versions, write_json

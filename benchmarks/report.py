@@ -61,17 +61,18 @@ def _floor(results: Row) -> str:
 
 
 def _growth(results: Row) -> str:
-    header = ["blocks", "threads", *(str(n) for n in range(13, 23)), "mean growth", "largest"]
-    found: dict[tuple[int, str], list[float]] = {}
+    qubits = sorted({row["n_qubits"] for row in results["growth"]})
+    header = ["blocks", "threads", *map(str, qubits), "mean growth", "largest"]
+    found: dict[tuple[int, int], list[float]] = {}
     for row in results["growth"]:
-        times = found.setdefault((row["n_blocks"], row["allowed_threads"]), [])
+        times = found.setdefault((row["n_blocks"], row["threads"]), [])
         times.append(row["median_s"] / row["n_blocks"])
     lines = []
     for (n_blocks, threads), times in found.items():
         ratios = [after / before for before, after in pairwise(times)]
         mean = (times[-1] / times[0]) ** (1 / len(ratios))
         growth = [f"{mean:.2f}×", f"{max(ratios):.2f}×"]
-        lines.append([str(n_blocks), threads, *map(_time, times), *growth])
+        lines.append([str(n_blocks), str(threads), *map(_time, times), *growth])
     return _table(header, lines)
 
 
@@ -228,8 +229,9 @@ same size.
 
 ## Time a block against qubits
 
-Value and gradient. Of few blocks, what a call costs once still counts; of many, up to 17 qubits all
-stays in a core's L2 cache.
+Value and gradient; the sizes are measured in turn, lest the machine be slower for one than for the
+next, and so are the lines of the next two tables. Of few blocks, what a call costs once still
+counts; of many, up to 17 qubits all stays in a core's L2 cache.
 
 {_growth(results)}
 

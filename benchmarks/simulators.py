@@ -4,8 +4,8 @@
     python -m benchmarks.simulators --quick    the tables without the plots' sweeps
     python -m benchmarks.simulators --report   README and plots anew from the JSON, no measurement
 
-Times are medians of at least MIN_REPEATS calls after one that is not counted. Peers that are not
-installed (``pip install -e .[bench]`` brings JAX) are left out and named in the JSON.
+Times are medians (``timing``). Peers that are not installed (``pip install -e .[bench]`` brings
+JAX) are left out and named in the JSON.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ import multiprocessing
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numba
@@ -30,6 +28,7 @@ from torch.nn import functional as F
 
 from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
+from benchmarks.timing import measure, measure_in_turn
 from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
@@ -41,34 +40,12 @@ from qtlite.simulators.real_block import read_block
 
 RESULTS = Path(__file__).with_name("simulators.json")
 CASES = ((13, 16), (13, 121), (19, 19), (19, 323))
-MIN_REPEATS, MAX_REPEATS = 5, 50
-SECONDS = 1.0  # of repeats, if MIN_REPEATS take no longer
-# seconds: repeats end after them, and an engine's sweep with a call slower than a quarter of them
-PATIENCE = 10.0
+QUBITS = range(13, 23)  # of the growth
+SLOW = 2.5  # seconds: a sweep over the qubits ends with a call that takes longer
 PACKAGES = (
     "torch", "numba", "numpy", "tensorcircuit-ng", "pennylane", "pennylane-lightning", "jax",
     "torchquantum",
 )  # fmt: skip
-
-
-def measure(call: Callable[[], object]) -> dict[str, Any]:
-    """Median and least wall time of a call, seconds."""
-    start = time.perf_counter()
-    call()
-    first = time.perf_counter() - start
-    times: list[float] = []
-    while len(times) < MIN_REPEATS or (sum(times) < SECONDS and len(times) < MAX_REPEATS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-        if sum(times) > PATIENCE:
-            break
-    return {
-        "first_s": first,
-        "median_s": median(times),
-        "min_s": min(times),
-        "repeats": len(times),
-    }
 
 
 def measure_engine(engine: Engine, n_qubits: int, n_blocks: int) -> dict[str, Any]:
@@ -174,6 +151,21 @@ def forward_and_floor(n_qubits: int, n_blocks: int, peaks: dict[str, float]) -> 
     }
 
 
+def growth() -> Iterator[dict[str, Any]]:
+    """Our time against qubits, whose numbers take turns."""
+    for n_blocks in (8, 32):
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            calls = {n_qubits: qtlite(fused_numba)(n_qubits, n_blocks) for n_qubits in QUBITS}
+            for n_qubits, found in measure_in_turn(calls).items():
+                yield {
+                    "n_qubits": n_qubits,
+                    "n_blocks": n_blocks,
+                    "threads": threads,
+                    **found,
+                }
+
+
 def memory_of(n_qubits: int, n_blocks: int) -> int | None:
     """Bytes by which one value + gradient raises the memory of a new process; None off Linux."""
     if not Path("/proc/self/status").exists():
@@ -224,7 +216,7 @@ def mapping_nets(peaks: dict[str, float]) -> Iterator[dict[str, Any]]:
             torch.set_num_threads(threads)
             row = {"dataset": dataset, "n_weights": n_weights, "threads": threads}
             row["flops_s"] = n_flops / (peaks["flops_per_s"] * threads)
-            yield row | {"plain": measure(plain), "ours": measure(ours)}
+            yield row | measure_in_turn({"plain": plain, "ours": ours})
 
 
 def optimiser_step(
@@ -255,20 +247,21 @@ def training_steps() -> Iterator[dict[str, Any]]:
         labels = torch.randint(10, (batch,))
         for threads in all_threads:
             torch.set_num_threads(threads)
-            plain = None
+            steps = {}
             for n_blocks in (None, *depths):
                 model = "classical" if n_blocks is None else "qt"
                 config = recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks or 1)
-                network = build_model(config)
-                times = measure(optimiser_step(network, images, labels))
-                plain = plain or times["median_s"]
+                name = "CNN" if n_blocks is None else f"QT-{n_blocks}"
+                steps[name] = optimiser_step(build_model(config), images, labels)
+            times = measure_in_turn(steps)
+            for name, found in times.items():
                 yield {
                     "dataset": dataset,
                     "batch": batch,
                     "threads": threads,
-                    "model": "CNN" if n_blocks is None else f"QT-{n_blocks}",
-                    "times_the_cnn": times["median_s"] / plain,
-                    **times,
+                    "model": name,
+                    "times_the_cnn": found["median_s"] / times["CNN"]["median_s"],
+                    **found,
                 }
 
 
@@ -282,7 +275,7 @@ def sweeps(engines: list[Engine]) -> dict[str, list[dict[str, Any]]]:
         for n_qubits in range(4, 23):
             row = measure_engine(engine, n_qubits, 4)
             by_qubits.append(row)
-            if row["first_s"] > PATIENCE / 4:
+            if row["first_s"] > SLOW:
                 break
         for n_blocks in (1, 4, 16, 64, 121, 323):
             if n_blocks << 13 > engine.largest:
@@ -311,13 +304,6 @@ def run(quick: bool) -> dict[str, Any]:
                 f"{engine.name} ({row['threads']})",
                 flush=True,
             )
-    ours = [engine for engine in engines if engine.name == "qtlite, Numba"]
-    growth = [
-        measure_engine(engine, n_qubits, n_blocks)
-        for n_blocks in (8, 32)
-        for engine in ours
-        for n_qubits in range(13, 23)
-    ]
     results = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _command("git", "-C", str(folder), "rev-parse", "HEAD"),
@@ -332,7 +318,7 @@ def run(quick: bool) -> dict[str, Any]:
         "left_out": left_out,
         "peaks": peaks,
         "cases": cases,
-        "growth": growth,
+        "growth": list(growth()),
         "floor": [forward_and_floor(*case, peaks) for case in ((13, 121), (19, 19))],
         "memory_bytes_19_323": memory_of(19, 323),
         "mapping_nets": list(mapping_nets(peaks)),

@@ -14,13 +14,13 @@ from qtlite.circuit import build_circuit
 from qtlite.experiments import measure, plots, shots
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
+from qtlite.experiments.fitting import fit
 from qtlite.experiments.networks import trained_models
 from qtlite.experiments.noise import accuracy_against_noise
 from qtlite.experiments.shots import (
     SampledQNN,
     accuracy_against_shots,
     circuits_per_step,
-    fit,
     infidelity,
     network_from,
     paper_shots,

@@ -16,6 +16,7 @@ from qtlite.experiments.config import recipe_config
 from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.data import load_dataset, to_float
 from qtlite.experiments.effective_rank import rank, singular_values
+from qtlite.experiments.fitting import fit
 from qtlite.experiments.measurements import take_measurement
 from qtlite.experiments.networks import finished_run, trained_models
 from qtlite.experiments.noise import (
@@ -28,7 +29,6 @@ from qtlite.experiments.noise import (
 from qtlite.experiments.shots import (
     SampledQNN,
     accuracy_against_shots,
-    fit,
     network_from,
 )
 from qtlite.experiments.sweep import NETWORK

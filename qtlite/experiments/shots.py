@@ -7,12 +7,11 @@ Quantum-Train needs are then frequencies p^ = counts / S, with an error of sqrt(
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.training import evaluate
@@ -383,46 +382,3 @@ def shots_needed(
     low, high = accuracies[reached - 1], accuracies[reached]
     part = (wanted - low) / (high - low)
     return shots[reached - 1] * (shots[reached] / shots[reached - 1]) ** part
-
-
-def fit(
-    model: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    *,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int = 128,
-    seed: int = 0,
-    prepare: Callable[[Tensor], Tensor] = lambda batch: batch,
-) -> list[float]:
-    """Train a model in place with Adam and a one-cycle learning rate; ``train`` without its files.
-
-    ``train`` builds its model from a config; here the caller has changed the circuit of one.
-
-    Args:
-        model: what to train.
-        inputs: shape (n, ...).
-        labels: shape (n,).
-        epochs: passes over the inputs.
-        learning_rate: the peak of the cycle.
-        batch_size: inputs a step.
-        seed: of the order of the inputs.
-        prepare: applied to every batch of inputs, such as ``to_float``.
-
-    Returns:
-        The loss of each step, nats.
-    """
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    n_steps = epochs * -(-len(labels) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
-    order, losses = torch.Generator().manual_seed(seed), []
-    for _ in range(epochs):
-        for batch in torch.randperm(len(labels), generator=order).split(batch_size):
-            loss = F.cross_entropy(model(prepare(inputs[batch])), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
-    return losses

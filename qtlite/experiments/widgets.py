@@ -15,17 +15,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch.nn import functional as F
 
 from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.experiments import live_figures, plots
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import Dataset, load_dataset, to_float
+from qtlite.experiments.fitting import fit_by_epochs
 from qtlite.experiments.training import build_model, classical, evaluate
 
 if TYPE_CHECKING:
@@ -212,33 +213,30 @@ def train_by_epochs(
     dataset = dataset or load_dataset("digits")
     images, labels = dataset.train_images[: config.n_train], dataset.train_labels[: config.n_train]
     model = build_model(config)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    n_steps = config.epochs * -(-len(labels) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=n_steps
+    training = fit_by_epochs(
+        model,
+        images,
+        labels,
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        prepare=lambda batch: to_float(batch, config.pixel_mean, config.pixel_std),
     )
-    generator = torch.Generator().manual_seed(config.seed)
     history: list[dict[str, float]] = []
-    for epoch in range(1, config.epochs + 1):
-        start, total = time.perf_counter(), 0.0
-        for batch in torch.randperm(len(labels), generator=generator).split(config.batch_size):
-            inputs = to_float(images[batch], config.pixel_mean, config.pixel_std)
-            loss = F.cross_entropy(model(inputs), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total += loss.item() * len(batch)
+    start = time.perf_counter()
+    for losses in training:
         _, accuracy = evaluate(classical(model), dataset.test_images, dataset.test_labels, config)
         history.append(
             {
-                "epoch": epoch,
-                "train_loss": total / len(labels),
+                "epoch": len(history) + 1,
+                "train_loss": mean(losses),
                 "test_accuracy": accuracy,
                 "seconds": time.perf_counter() - start,
             }
         )
         yield list(history)
+        start = time.perf_counter()
 
 
 def _on_change(controls: list[Any], function: Any) -> None:

@@ -1,0 +1,56 @@
+"""How long calls take: one after the other, or in turn where they are compared with each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from statistics import median
+from typing import Any, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+MIN_REPEATS, MAX_REPEATS = 5, 50
+SECONDS = 1.0  # of repeats, if MIN_REPEATS take no longer
+PATIENCE = 10.0  # seconds: repeats end after them
+ROUNDS = 12
+BURST = 0.02  # seconds: so long a call goes on before it is another's turn
+
+
+def measure(call: Callable[[], object]) -> dict[str, Any]:
+    """Median and least wall time of a call, seconds; the first one is not counted."""
+    first = _time(call)
+    times: list[float] = []
+    while len(times) < MIN_REPEATS or (sum(times) < SECONDS and len(times) < MAX_REPEATS):
+        times.append(_time(call))
+        if sum(times) > PATIENCE:
+            break
+    return {"first_s": first, **_summary(times)}
+
+
+def measure_in_turn(calls: dict[Key, Callable[[], object]]) -> dict[Key, dict[str, Any]]:
+    """As ``measure`` of each, round after round.
+
+    A machine that others use, too, is slower in one second than in the next: times that are to be
+    divided by each other are measured in the same seconds. At each turn the first call, which finds
+    the caches full of other things, is not counted.
+    """
+    times: dict[Key, list[float]] = {key: [] for key in calls}
+    first = {key: _time(call) for key, call in calls.items()}
+    for _ in range(ROUNDS):
+        for key, call in calls.items():
+            call()
+            burst = [_time(call)]
+            while sum(burst) < BURST:
+                burst.append(_time(call))
+            times[key] += burst
+    return {key: {"first_s": first[key], **_summary(times[key])} for key in calls}
+
+
+def _time(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _summary(times: list[float]) -> dict[str, Any]:
+    return {"median_s": median(times), "min_s": min(times), "repeats": len(times)}

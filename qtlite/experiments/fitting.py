@@ -1,0 +1,68 @@
+"""Training without files: for a model that the caller has changed, or to watch it learn.
+
+Runs that count are made by ``training.train``, which builds its model from a config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def fit(model: nn.Module, inputs: Tensor, labels: Tensor, **options: Any) -> list[float]:
+    """Train a model as ``fit_by_epochs`` does, which lists the options, and return all losses.
+
+    Example:
+        >>> model, inputs = nn.Linear(2, 2), torch.eye(2).repeat(20, 1)
+        >>> labels = inputs.argmax(dim=1)
+        >>> losses = fit(model, inputs, labels, epochs=3, learning_rate=0.5, batch_size=10)
+        >>> len(losses), losses[-1] < losses[0]
+        (12, True)
+    """
+    return [loss for losses in fit_by_epochs(model, inputs, labels, **options) for loss in losses]
+
+
+def fit_by_epochs(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int = 128,
+    seed: int = 0,
+    prepare: Callable[[Tensor], Tensor] = lambda batch: batch,
+) -> Iterator[list[float]]:
+    """Train a model in place with Adam and a one-cycle learning rate.
+
+    Args:
+        model: what to train.
+        inputs: shape (n, ...).
+        labels: shape (n,).
+        epochs: passes over the inputs.
+        learning_rate: the peak of the cycle.
+        batch_size: inputs a step.
+        seed: of the order of the inputs.
+        prepare: applied to every batch of inputs, such as ``to_float``.
+
+    Yields:
+        After every epoch the losses of its steps, nats.
+    """
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    n_steps = epochs * -(-len(labels) // batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
+    order = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        losses = []
+        for batch in torch.randperm(len(labels), generator=order).split(batch_size):
+            loss = F.cross_entropy(model(prepare(inputs[batch])), labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        yield losses
