@@ -1,5 +1,6 @@
 """The lock file, the make targets, the book's contents and Binder: what a fresh clone relies on."""
 
+import ast
 import importlib.util
 import re
 import shutil
@@ -146,6 +147,50 @@ def test_no_result_is_typed_into_prose(chapter):
     prose = FENCES.sub("", (ROOT / f"{chapter}.md").read_text())
     typed = [line for line in prose.splitlines() if TYPED_RESULT.search(line)]
     assert typed == []
+
+
+CELL = re.compile(
+    r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n)?(?::.*\n)*)(.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def cells(chapter):
+    """Each code cell's tree, and whether a reader can see the code."""
+    for cell in CELL.findall((ROOT / f"{chapter}.md").read_text()):
+        head, code = re.fullmatch(
+            r"((?:---\n.*?^---\n)?(?::.*\n)*)(.*)", cell, DOTALL_LINES
+        ).groups()
+        yield ast.parse(code), "remove-input" not in head and "remove-cell" not in head
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_visible_cells_need_no_hidden_ones(chapter):
+    """Whoever copies the cells that the page shows gets no NameError."""
+    shown, hidden, missing = set(), set(), set()
+    for tree, visible in cells(chapter):
+        made, used = names(tree)
+        if visible:
+            missing |= (used - made - shown) & hidden
+            shown |= made
+        else:
+            hidden |= made
+    assert missing == set()
+
+
+def names(tree):
+    """Those that a tree binds, and those that it reads."""
+    made, used = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            made.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            made |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+    return made, used
 
 
 def test_every_public_module_is_in_the_reference():

@@ -7,9 +7,11 @@ from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import read_records
 from qtlite.experiments.tables import (
     MARKS,
+    WEIGHT_DECAY,
     accuracy_percent,
     against_controls,
     choices_table,
+    n_steps,
     results,
     table,
     with_more_time,
@@ -41,22 +43,20 @@ def line(text, name):
 
 def test_mean_deviation_and_number_of_seeds_stand_in_the_row():
     text = table("mnist", [record(0.96, seed=0), record(0.97, seed=1), record(0.98, seed=2)])
-    assert line(text, "QT-16") == "| QT-16 | 457 | 81.08 | 97.00 ± 1.00 (3 seeds) | – | – | – |"
-    assert line(text, "QT-31") == "| QT-31 | 652 | 84.69 | – | – | – | – |"
+    assert line(text, "QT-16") == "| QT-16 | 457 | 81.08 | 97.00 ± 1.00 (3) |"
+    assert line(text, "QT-31") == "| QT-31 | 652 | 84.69 | – |"
 
 
 def test_heads_say_how_many_steps_a_recipe_takes():
     # 60,000 images by 128 make 469 batches, the last one smaller; 50,000 by 1,000 make 50
-    head = table("mnist", []).splitlines()[0]
+    records = [record(0.9, recipe=recipe) for recipe in ("released", "literal", "thorough")]
+    head = table("mnist", records).splitlines()[0]
     assert head.endswith(
-        "| qtlite, 9,380 steps | thorough, 23,500 steps "
+        "| paper | qtlite, 9,380 steps | thorough, 23,500 steps "
         "| literal, 23,450 steps | released, 23,450 steps |"
     )
-    head = table("cifar10", []).splitlines()[0]
-    assert head.endswith(
-        "| qtlite, 1,000 steps | thorough, 5,000 steps "
-        "| literal, 50,000 steps | released, 50,000 steps |"
-    )
+    assert table("cifar10", records).splitlines()[0].endswith("| paper | qtlite, 1,000 steps |")
+    assert n_steps("cifar10", "thorough") == 5000
 
 
 def test_more_time_is_told_of_one_depth_whatever_else_is_recorded():
@@ -70,10 +70,13 @@ def test_more_time_is_told_of_one_depth_whatever_else_is_recorded():
     ]
     assert with_more_time(records + usual[:1], "mnist") == ""
     text = with_more_time(records + usual, "mnist")
-    assert "QT-121 has 99.00 (1 seed) %" in text
-    assert "as usual 97.00 (1 seed) %" in text
-    assert "with `qtlite` the latter has 96.00 (1 seed) %, and the better" in text
-    assert text.endswith("No control has been given that recipe yet.")
+    assert "QT-121 has 99.00 % (1 seed)" in text
+    assert "as usual 97.00 % (1 seed)" in text
+    assert "with `qtlite` the latter has 96.00 % (1 seed), and the better" in text
+    assert "for it here. No control has been given that recipe yet." in text
+    records.append(record(0.995, model="classical", weight_decay=WEIGHT_DECAY))
+    text = with_more_time(records + usual, "mnist")
+    assert "weight decay 99.50 % (1 seed): that is the number to compare with. No" in text
 
 
 def test_more_time_is_told_of_controls_too():
@@ -85,29 +88,33 @@ def test_more_time_is_told_of_controls_too():
         record(0.96, recipe="thorough", model="hashed", n_blocks=61),
     ]
     text = with_more_time(records, "mnist")
-    assert text.endswith("as many trained parameters: `hashed` 98.00 (1 seed) %.")
+    assert text.endswith("as many trained parameters: `hashed` 98.00 % (1 seed).")
     assert f"- MNIST: {text}\n" in results(records)
 
 
 def test_one_seed_says_so():
-    assert "| 98.00 (1 seed) |" in line(table("mnist", [record(0.98, n_blocks=121)]), "QT-121")
+    assert "| 98.00 (1) |" in line(table("mnist", [record(0.98, n_blocks=121)]), "QT-121")
 
 
 def test_classical_row():
     text = table("mnist", [record(0.99, model="classical")])
-    assert line(text, "classical CNN") == (
-        "| classical CNN | 6,690 | 98.45 | 99.00 (1 seed) | – | – | – |"
-    )
+    assert line(text, "classical CNN") == "| classical CNN | 6,690 | 98.45 | 99.00 (1) |"
 
 
 def test_models_without_a_number_in_the_paper_have_rows_too():
-    records = [record(0.98, model="classical", relu=False), record(0.97, model="qcml")]
+    records = [
+        record(0.98, model="classical", relu=False),
+        record(0.97, model="qcml"),
+        record(0.96, recipe="literal"),
+        record(0.99, model="classical", weight_decay=WEIGHT_DECAY),
+    ]
     text = table("mnist", records)
-    assert line(text, "classical CNN, no") == (
-        "| classical CNN, no ReLU | 6,690 |  | 98.00 (1 seed) |  |  |  |"
-    )
-    assert line(text, "QCML") == "| QCML | 5,002 |  | 97.00 (1 seed) |  |  |  |"
-    assert line(text, "classical CNN |") == "| classical CNN | 6,690 | 98.45 | – | – | – | – |"
+    assert text.splitlines()[-3:] == [
+        "| classical CNN, weight decay 0.003 | 6,690 |  | 99.00 (1) |  |",
+        "| classical CNN, no ReLU | 6,690 |  | 98.00 (1) |  |",
+        "| QCML | 5,002 |  | 97.00 (1) |  |",
+    ]
+    assert line(text, "classical CNN |") == "| classical CNN | 6,690 | 98.45 | – | – |"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +145,7 @@ def test_results_stand_between_the_readmes_comments_and_nowhere_else(tmp_path):
     lines = path.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
     assert "old" not in lines
-    assert "| Table I, QT-16 | 457 | 81.08 | 96.00 (1 seed) | 2.0 |" in lines
+    assert "| Table I, QT-16 | 457 | 81.08 | 96.00 (1) | 2.0 |" in lines
     path.write_text("no comments")
     with pytest.raises(ValueError, match="path must hold the comments .* got .*README.md without"):
         write_between_marks("", path)
@@ -167,8 +174,8 @@ def test_accuracy_of_no_records_or_of_one_seed_twice_is_refused():
 def test_controls_stand_under_the_results_by_number_of_parameters():
     text = results([record(0.96, model="hashed"), record(0.97), record(0.98, n_blocks=121)])
     assert "| model | MNIST, 457 | MNIST, 1,042 | MNIST, 1,822 | Fashion, 457 |" in text
-    assert "| `hashed` | 96.00 (1 seed) | – | – | – | – |" in text
-    assert "| `qt` | 97.00 (1 seed) | – | 98.00 (1 seed) | – | – |" in text
+    assert "| `hashed` | 96.00 (1) | – | – | – | – |" in text
+    assert "| `qt` | 97.00 (1) | – | 98.00 (1) | – | – |" in text
 
 
 def test_choices_show_every_rate_tried_and_the_one_taken():

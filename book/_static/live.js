@@ -243,7 +243,7 @@
   function drawPoints(box, says, { series, lines, x, y, xLabel, yLabel }) {
     const [width, height, left, bottom, top, right] = [box.clientWidth, 330, 62, 46, 14, 12];
     const place = (axis, from, to) => (value) => {
-      const f = axis.log ? Math.log10 : (v) => v;
+      const f = axis.scale || ((v) => v);
       return from + ((f(value) - f(axis.min)) / (f(axis.max) - f(axis.min))) * (to - from);
     };
     const [px, py] = [place(x, left, width - right), place(y, height - bottom, top)];
@@ -350,7 +350,7 @@
       const sizes = Array.from({ length: 111 }, (_, i) => 10 ** (1 + i / 10));
       const powers = [2, 4, 6, 8, 10, 12].map((k) => 10 ** k);
       const format = (v) => `10${[..."" + Math.round(Math.log10(v))].map((d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]).join("")}`;
-      const axis = { log: true, min: 10, max: 1e12, ticks: powers, format };
+      const axis = { scale: Math.log10, min: 10, max: 1e12, ticks: powers, format };
       drawPoints(chart, detail, {
         series: [
           {
@@ -403,32 +403,34 @@
       })),
     }));
     const all = [paper, ...series.map((s) => s.points)].flat();
-    const ys = [...all.map((p) => p.y), ...data.classical.map((c) => c.accuracy)];
-    const spacing = Math.max(...ys) - Math.min(...ys) > 12 ? 5 : 2;
-    const min = spacing * Math.floor((Math.min(...ys) - 0.5) / spacing);
-    const ticks = [];
-    for (let t = min; t <= 100; t += spacing) ticks.push(t);
+    // logarithmic in the errors: from 98 to 99 % is as far as from 80 to 90
+    const scale = (accuracy) => -Math.log10(Math.max(100 - accuracy, 0.01));
+    const errors = [
+      ...all.flatMap((p) => [p.y, ...(p.spread || [])]), ...data.classical.map((c) => c.accuracy),
+    ].map((y) => 100 - y);
+    const [min, max] = [100 - 1.15 * Math.max(...errors), 100 - Math.min(...errors) / 1.15];
+    const ticks = [10, 30, 50, 60, 70, 80, 90, 95, 98, 99, 99.5].filter((t) => min <= t && t <= max);
     const most = Math.max(...all.map((p) => p.x));
     const blocks = [...new Set(all.map((p) => p.x))].sort((a, b) => a - b);
     const curve = ({ style, points }) => ({ style, points: points.map((p) => [p.x, p.y]) });
-    const usual = ["live-ink", "live-muted"];
+    const usual = ["live-ink", "live-muted", "live-circuit"];
     const draw = () => drawPoints(chart, says, {
       series: [{ style: "live-mapping", shape: "square", points: paper }, ...series],
       lines: [
         ...data.classical.map((c, i) => ({
-          style: `${usual[i % 2]} live-dashed`,
+          style: `${usual[i % 3]} live-dashed`,
           points: [[0, c.accuracy], [1.06 * most, c.accuracy]],
         })),
         curve({ style: "live-mapping", points: paper }), ...series.map(curve),
       ],
       x: { min: 0, max: 1.06 * most, ticks: blocks, format: String },
-      y: { min, max: 100, ticks, format: String },
+      y: { min, max, ticks, format: String, scale },
       xLabel: "blocks of the circuit, L", yLabel: "test accuracy / %",
     });
     root.append(chart, legend([
       ["live-mapping", "square", "paper"],
       ...data.recipes.map((r, i) => [styles[i % styles.length], "circle", `recipe ${r.name}`]),
-      ...data.classical.map((c, i) => [`${usual[i % 2]} live-dashed`, "line",
+      ...data.classical.map((c, i) => [`${usual[i % 3]} live-dashed`, "line",
         `${c.name}: ${c.accuracy.toFixed(2)} %`]),
     ]), says);
     onWidth(chart, draw);

@@ -33,7 +33,7 @@ def engine(n_processes: int | None = None, scheduler: str | None = None) -> Iter
     Args:
         n_processes: of this machine; as many as cores if left out.
         scheduler: None for plain processes, "local" for a Dask cluster of this machine's processes,
-            or the address of a Dask scheduler, such as "tcp://host:8786".
+            or the address of a Dask scheduler, such as ``tcp://host:8786``.
 
     Raises:
         ValueError: if Dask is not installed, its scheduler does not answer, one of its workers has

@@ -22,7 +22,12 @@ from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.experiments import plots
 from qtlite.experiments.config import RECIPES
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
-from qtlite.experiments.tables import accuracy_percent, select
+from qtlite.experiments.tables import (
+    WEIGHT_DECAY,
+    accuracy_percent,
+    select,
+    with_changes,
+)
 from qtlite.mapping import MappingNet, mapping_inputs, mapping_size, qubits_needed
 from qtlite.qnn import QNN
 
@@ -209,12 +214,15 @@ def n_trained(n_weights: float, n_blocks: int, hidden: Sequence[int] = (4, 20, 4
     return n_qubits * n_blocks + mapping_size(n_qubits + 1, hidden)
 
 
-def accuracy(records: Iterable[Mapping[str, Any]], dataset: str) -> LiveFigure:
+def accuracy(
+    records: Iterable[Mapping[str, Any]], dataset: str, recipes: Iterable[str] = tuple(RECIPES)
+) -> LiveFigure:
     """Test accuracy against the number of blocks: the paper's, and each recipe's records.
 
     Args:
         records: any; those that do not follow their recipe, or of other data, are left out.
         dataset: "mnist", "fashion_mnist" or "cifar10".
+        recipes: those to draw.
 
     Raises:
         ValueError: if the dataset has no table.
@@ -225,18 +233,22 @@ def accuracy(records: Iterable[Mapping[str, Any]], dataset: str) -> LiveFigure:
     """
     if dataset not in TABLES:
         raise ValueError(f"dataset must be one of {tuple(TABLES)}, got {dataset!r}")
+    records = list(records)
     found = select(records, dataset=dataset, evaluated_on="test")
     paper = [row for row in TABLES[dataset] if row.model == "qt"]
     usual = [{"name": "paper, as usual", "accuracy": TABLES[dataset][0].test_accuracy}]
     if ours := select(found, model="classical", recipe="qtlite"):
         usual.append({"name": "ours, as usual", "accuracy": accuracy_percent(ours)[0]})
-    recipes = []
-    for recipe in RECIPES:
+    if decayed := with_changes(records, dataset, model="classical", weight_decay=WEIGHT_DECAY):
+        name = f"ours, as usual, weight decay {WEIGHT_DECAY:g}"
+        usual.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
+    drawn = []
+    for recipe in recipes:
         points = [
             _point(select(found, model="qt", recipe=recipe, n_blocks=row.n_blocks)) for row in paper
         ]
         if any(points):
-            recipes.append({"name": recipe, "points": [point for point in points if point]})
+            drawn.append({"name": recipe, "points": [point for point in points if point]})
     data = {
         "paper": [
             {
@@ -247,7 +259,7 @@ def accuracy(records: Iterable[Mapping[str, Any]], dataset: str) -> LiveFigure:
             for row in paper
         ],
         "classical": usual,
-        "recipes": recipes,
+        "recipes": drawn,
     }
     return LiveFigure(
         "accuracy",

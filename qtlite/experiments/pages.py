@@ -48,11 +48,30 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         | :-- | --: |
         | literal | 2.303 |
     """
+    say(table_text(head, rows))
+
+
+def table_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """What ``show_table`` shows, as Markdown."""
     rows = [list(map(str, row)) for row in rows]
     columns = zip(*rows, strict=True) if rows else [()] * len(head)
     alignment = ["--:" if cells and all(map(_is_number, cells)) else ":--" for cells in columns]
     lines = [head, alignment, *rows]
-    say("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def folded(title: str, markdown: str) -> None:
+    """Show Markdown that is open only when the reader clicks on its title.
+
+    Example:
+        >>> folded("more", "text")
+        <details><summary>more</summary>
+        <BLANKLINE>
+        text
+        <BLANKLINE>
+        </details>
+    """
+    say(f"<details><summary>{title}</summary>\n\n{markdown}\n\n</details>")
 
 
 def _is_number(cell: str) -> bool:

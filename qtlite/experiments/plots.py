@@ -516,6 +516,8 @@ def parameter_counts(
 def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
     """Draw test accuracy against the number of blocks: a dot a seed, a line through the means.
 
+    The axis is logarithmic in the errors: from 98 to 99 % is as far as from 80 to 90.
+
     Args:
         data: what ``live_figures.accuracy`` gathers from the records.
 
@@ -526,6 +528,10 @@ def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
         'test accuracy / %'
     """
     figure, (axes,) = _figure(6.2, 3.4)
+    axes.set_yscale(
+        "function",
+        functions=(lambda a: -np.log10(np.maximum(100 - a, 0.01)), lambda y: 100 - 10 ** (-y)),
+    )
     paper = [(row["n_blocks"], row["accuracy"]) for row in data["paper"]]
     axes.plot(*zip(*paper, strict=True), color=MAPPING, ls="--", marker="s", ms=4.5, label="paper")
     for recipe, colour in zip(data["recipes"], cycle((CIRCUIT, NETWORK, INK, GREY)), strict=False):
@@ -535,9 +541,12 @@ def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
         for point in points:
             seeds = [accuracy for _, accuracy in point["seeds"]]
             axes.plot([point["n_blocks"]] * len(seeds), seeds, "o", color=colour, ms=3.5, ls="")
-    for line, colour in zip(data["classical"], (INK, GREY), strict=False):
+    for line, colour in zip(data["classical"], (INK, GREY, CIRCUIT), strict=False):
         axes.axhline(line["accuracy"], color=colour, lw=1, ls=":", label=line["name"])
     axes.set(xlabel="blocks of the circuit, $L$", ylabel="test accuracy / %")
+    low, high = axes.get_ylim()
+    ticks = [t for t in (10, 30, 50, 60, 70, 80, 90, 95, 98, 99, 99.5) if low <= t <= high]
+    axes.set_yticks(ticks, list(map(str, ticks)))
     _legend(figure, 2)
     return figure
 
@@ -855,7 +864,9 @@ def compared_models(
                 elinewidth=1,
             )
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        low, high = axes.get_xlim()
+        few = high / low > 15  # more would lie on each other
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(title=title, xlabel=x_label, ylim=(len(models) - 0.5, -0.5))
