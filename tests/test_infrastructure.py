@@ -157,10 +157,7 @@ CELL = re.compile(
 
 def cells(chapter):
     """Each code cell's tree, and whether a reader can see the code."""
-    for cell in CELL.findall((ROOT / f"{chapter}.md").read_text()):
-        head, code = re.fullmatch(
-            r"((?:---\n.*?^---\n)?(?::.*\n)*)(.*)", cell, DOTALL_LINES
-        ).groups()
+    for head, code in CELL.findall((ROOT / f"{chapter}.md").read_text()):
         yield ast.parse(code), "remove-input" not in head and "remove-cell" not in head
 
 
