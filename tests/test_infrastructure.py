@@ -150,7 +150,7 @@ def test_no_result_is_typed_into_prose(chapter):
 
 
 CELL = re.compile(
-    r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n)?(?::.*\n)*)(.*?)^```$",
+    r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n)?(?::[^\n]*\n)*)(.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 
