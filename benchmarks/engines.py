@@ -2,8 +2,8 @@
 
 ``engine(n_qubits, n_blocks)`` prepares the paper's circuit and returns a function of no arguments
 that gives the value of sum(weights * probabilities) and its gradient with respect to the angles,
-shape (L, N). Everything runs in single precision. An engine whose library is not installed raises
-ImportError.
+shape (L, N). Everything runs in single precision where that can be chosen. An engine whose library
+is not installed raises ImportError.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ class Engine:
     name: str
     prepare: Callable[[int, int], Call]
     threads: tuple[int, ...]  # torch's; with several, the faster counts
-    # amplitudes x blocks that it is measured with at most; more blocks are scaled linearly
-    largest: int
+    largest: int  # amplitudes x blocks that it is measured with at most, for time or memory
 
 
 def sample(n_qubits: int, n_blocks: int) -> tuple[Tensor, Tensor]:
@@ -144,7 +143,7 @@ def _pennylane_block(angles, n_qubits: int) -> None:
 
 
 def pennylane_backprop(n_qubits: int, n_blocks: int) -> Call:
-    """PennyLane, default.qubit, differentiated by PyTorch."""
+    """PennyLane, default.qubit, differentiated by PyTorch; its states are complex128."""
     import pennylane as qml
 
     device = qml.device("default.qubit", wires=n_qubits)
@@ -204,10 +203,12 @@ ENGINES = (
     Engine("qtlite, Numba", qtlite(fused_numba), (1,), 2**30),
     Engine("qtlite, Numba", qtlite(fused_numba), (2,), 2**30),
     Engine("qtlite, plain torch", qtlite(fused_torch), (1, 2), 2**24),
-    Engine("torch autodiff, real, gate by gate", plain_torch, (1, 2), 2**20),
-    Engine("PennyLane lightning.qubit, adjoint", pennylane_lightning, (1, 2), 2**20),
-    Engine("PennyLane default.qubit, backprop", pennylane_backprop, (1, 2), 2**17),
-    Engine("TensorCircuit, JAX, jit + scan", tensorcircuit_jax, (2,), 2**20),
-    Engine("TensorCircuit, PyTorch", tensorcircuit_torch, (1, 2), 2**17),
-    Engine("TorchQuantum", torchquantum, (1, 2), 2**17),
+    Engine("torch autodiff, real, gate by gate", plain_torch, (1, 2), 2**22),
+    Engine("PennyLane lightning.qubit, adjoint", pennylane_lightning, (1, 2), 2**22),
+    Engine(
+        "PennyLane default.qubit, backprop, double precision", pennylane_backprop, (1, 2), 2**21
+    ),
+    Engine("TensorCircuit, JAX, jit + scan", tensorcircuit_jax, (2,), 2**22),
+    Engine("TensorCircuit, PyTorch", tensorcircuit_torch, (1, 2), 2**21),
+    Engine("TorchQuantum", torchquantum, (1, 2), 2**21),
 )

@@ -37,7 +37,7 @@ def _cases(results: Row) -> str:
             best = min(
                 found[key]["median_s"] for key in found if key[0] == names[0][0] and key[2:] == size
             )
-            star = "" if row["n_blocks_measured"] == row["n_blocks"] else "*"
+            star = "" if row["n_blocks_measured"] == [row["n_blocks"]] else "*"
             times = f" ({row['median_s'] / best:,.3g}×)" if name != names[0][0] else ""
             cells.append(_time(row["median_s"]) + star + times)
         lines.append(cells)
@@ -181,8 +181,8 @@ most of the GPU idle, more of it costs little.
 
 {_table(header, [times])}
 
-Training steps, as above; with cuDNN's default algorithms, where training takes deterministic ones.
-Parts are those of the deepest circuits.
+Training steps, one model after the other; with cuDNN's default algorithms, where training takes
+deterministic ones. Parts are those of the deepest circuits.
 
 {_gpu_steps(found)}
 """
@@ -207,11 +207,11 @@ Python {results["python"]}, {versions}. Left out: {left_out or "none"}.
 
 ## Value and gradient of a scalar of all probabilities
 
-Ry on every qubit and a linear CNOT chain, qubits × blocks, single precision; medians. In brackets:
-times our faster line. "1 or 2" threads: the faster of both; XLA takes all cores. An asterisk marks
-times measured with fewer blocks and scaled linearly (`n_blocks_measured` in the JSON). Up to 18
-qubits qtlite takes one thread whatever is allowed: where its two lines differ there, the machine
-was disturbed.
+Ry on every qubit and a linear CNOT chain, qubits × blocks, single precision where nothing else is
+said; medians. In brackets: times our faster line. "1 or 2" threads: the faster of both; XLA takes
+all cores. An asterisk marks times on the straight line through those of two smaller numbers of
+blocks (`n_blocks_measured` in the JSON). Up to 18 qubits qtlite takes one thread whatever is
+allowed: where its two lines differ there, the machine was disturbed.
 
 {_cases(results)}
 

@@ -49,15 +49,15 @@ PACKAGES = (
 
 
 def measure_engine(engine: Engine, n_qubits: int, n_blocks: int) -> dict[str, Any]:
-    """Time one case; where the engine is too slow for it, fewer blocks, scaled linearly."""
-    measured = min(n_blocks, max(1, engine.largest >> n_qubits))
+    """Time one case; where the engine is too slow for it, two smaller numbers of blocks."""
+    most = min(n_blocks, max(2, engine.largest >> n_qubits))
+    measured = [most] if most == n_blocks else [most // 2, most]
     found = []
     for threads in engine.threads:
         torch.set_num_threads(threads)
-        found.append((threads, measure(engine.prepare(n_qubits, measured))))
+        times = [measure(engine.prepare(n_qubits, count)) for count in measured]
+        found.append((threads, times[-1] | _on_a_line(measured, times, n_blocks)))
     threads, times = min(found, key=lambda pair: pair[1]["median_s"])
-    times["median_s"] *= n_blocks / measured
-    times["min_s"] *= n_blocks / measured
     return {
         "engine": engine.name,
         "allowed_threads": " or ".join(map(str, engine.threads)),
@@ -66,6 +66,17 @@ def measure_engine(engine: Engine, n_qubits: int, n_blocks: int) -> dict[str, An
         "n_blocks": n_blocks,
         "n_blocks_measured": measured,
         **times,
+    }
+
+
+def _on_a_line(counts: list[int], times: list[dict[str, Any]], n_blocks: int) -> dict[str, float]:
+    """Times of so many blocks, on the line through those measured: a call has a cost of its own."""
+    if counts == [n_blocks]:
+        return {}
+    (few, many), (sooner, later) = counts, times
+    return {
+        key: later[key] + (n_blocks - many) * (later[key] - sooner[key]) / (many - few)
+        for key in ("median_s", "min_s")
     }
 
 
@@ -273,6 +284,8 @@ def sweeps(engines: list[Engine]) -> dict[str, list[dict[str, Any]]]:
     by_qubits, by_blocks = [], []
     for engine in engines:
         for n_qubits in range(4, 23):
+            if 4 << n_qubits > engine.largest:
+                break
             row = measure_engine(engine, n_qubits, 4)
             by_qubits.append(row)
             if row["first_s"] > SLOW:

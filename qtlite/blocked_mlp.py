@@ -4,8 +4,8 @@ CIFAR-10's mapping net has 285,226 rows and up to 200 numbers a row and layer. L
 of these tables goes to memory and back several times, and more time is spent on that than on
 computing. Where loops can be compiled and the numbers are float32 on a CPU, all layers are done for
 some hundred rows, then for the next (``mapping_loops``); of large tables, the backward pass
-computes again what would have to be stored. Elsewhere this is ``net`` itself. The numbers are the
-same.
+computes again what would have to be stored. Elsewhere, and where a layer has hooks or a forward
+pass of its own, this is ``net`` itself. The numbers are the same but for rounding.
 
 torch.get_num_threads() rules: each thread takes its own share of the blocks. A number of threads
 always gives the same sums.
@@ -77,9 +77,23 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
     if bits.requires_grad:
         raise ValueError("bits must not require a gradient, got one that does: call its detach()")
     fits = all(t.dtype == torch.float32 and t.is_cpu for t in (bits, column, *tensors))
-    if fits and can_compile():
+    if fits and can_compile() and all(map(_is_plain, (net, *net))):
         return _CompiledMLP.apply(bits, column, tuple(has_tanh), *tensors)
     return net(torch.cat([bits, column[:, None]], dim=1)).squeeze(1)
+
+
+_FORWARDS = (nn.Sequential.forward, nn.Linear.forward, nn.Tanh.forward)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether calling the module does its arithmetic alone. (Pruning, for example, hooks in.)"""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return type(module).forward in _FORWARDS and not any(hooks)
 
 
 @lru_cache(maxsize=8)

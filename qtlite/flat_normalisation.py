@@ -3,7 +3,7 @@
 A small target has its training step in some milliseconds, of which ``split_weights`` and
 ``normalise_weights``, tensor by tensor, take five per cent. Where loops can be compiled and the
 numbers are on a CPU, they are done together here; elsewhere it is these two. The numbers are the
-same.
+same but for rounding.
 """
 
 from __future__ import annotations

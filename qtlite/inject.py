@@ -115,8 +115,8 @@ def call_with_weights(
 ) -> object:
     """Run ``module(*args, **kwargs)`` with ``weights`` in place of its own tensors of those names.
 
-    The module has its own tensors back afterwards. What ``torch.func.functional_call`` does, in a
-    third of the time, which small targets notice.
+    The module has its own tensors back afterwards: one thread at a time may call it. What
+    ``torch.func.functional_call`` does, in a third of the time, which small targets notice.
 
     Args:
         module: the target network; where it has a tensor under several names, one of them will do.

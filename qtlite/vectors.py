@@ -56,10 +56,10 @@ class Vectors:
             self.builder.insert_element(undefined, scalar, zero), [0] * self.n_lanes
         )
 
-    def minus_where_zero(self, bit, type_=None):
+    def minus_where_zero(self, bit):
         """-1 in the lanes that have ``bit`` at 0, +1 in the others."""
         signs = [1.0 if lane & bit else -1.0 for lane in range(self.n_lanes)]
-        return ir.Constant(type_ or self.type, signs)
+        return ir.Constant(self.type, signs)
 
     def muladd(self, a, b, c):
         return self.call(f"llvm.fmuladd.v{self.n_lanes}f{self.bits}", self.type, a, b, c)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from qtlite import blocked_mlp as module
 from qtlite.blocked_mlp import blocked_mlp
@@ -188,6 +189,44 @@ def test_what_is_not_finite_is_not_hidden(where):
     assert outputs.isnan().all()
     (slope,) = torch.autograd.grad(outputs.sum(), [net.layers[0].weight])
     assert slope.isnan().any()
+
+
+class Doubled(nn.Linear):
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+def pruned(net):
+    prune.l1_unstructured(net[0], "weight", amount=0.5)
+    return net
+
+
+def doubled(net):
+    net[0] = Doubled(3, 4)
+    return net
+
+
+@pytest.mark.parametrize("change", [pruned, doubled, parametrizations.weight_norm])
+def test_hooks_and_forward_passes_of_its_own_are_run(change):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    if change is parametrizations.weight_norm:
+        change(net[0])
+    else:
+        net = change(net)
+    bits, column = torch.randn(6, 2), torch.randn(6)
+    inputs = torch.cat([bits, column[:, None]], dim=1)
+    for _ in range(2):
+        blocked_mlp(net, bits, column).sum().backward()
+        found = [p.grad.clone() for p in net.parameters()]
+        net.zero_grad()
+        net(inputs).sum().backward()
+        for ours, plain in zip(found, (p.grad for p in net.parameters()), strict=True):
+            torch.testing.assert_close(ours, plain)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.add_(0.1)
+        torch.testing.assert_close(blocked_mlp(net, bits, column), net(inputs).squeeze(1))
+        net.zero_grad()
 
 
 def test_layers_that_do_not_fit_each_other_are_refused():

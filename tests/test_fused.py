@@ -651,3 +651,40 @@ def test_loops_compile_where_no_folder_can_be_written(monkeypatch):
     monkeypatch.setattr(numba, "njit", refuse_to_store)
     double = compiled(lambda x: 2 * x)
     assert double(21) == 42
+
+
+@pytest.mark.parametrize("module", [fused_numba, fused_torch])
+def test_autocast_does_not_reach_the_circuit(module, monkeypatch):
+    monkeypatch.setattr(fused, "engine", lambda *_: module)
+    block = read_block(ry_linear_cnot, 5, 5)
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.randn(2, 5, generator=generator, requires_grad=True)
+    weights = torch.randn(32, generator=generator)
+    qubits = torch.randn(2, 5, 2, generator=generator, dtype=torch.complex64)
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            p = fused.probabilities(block, angles)
+            z = fused.expectations(block, angles, qubits)
+        (gradient,) = torch.autograd.grad((p * weights).sum() + z.sum(), angles)
+        found.append((p, z, gradient))
+    for plain, cast in zip(*found, strict=True):
+        torch.testing.assert_close(cast, plain, rtol=0, atol=0)
+
+
+def test_a_helper_that_dies_is_not_waited_for(two_threads, monkeypatch):
+    """Its error is the caller's, where before the caller would have waited for ever."""
+
+    def loops(board, helping):
+        claimed, done, _ = board
+        if helping:
+            claimed[0] = 1
+            raise MemoryError("none left")
+        while not claimed[0]:
+            pass
+        walk_loops.wait_for_all(claimed, done, 1)
+
+    board = walk_loops.new_board.py_func(0, (16, 4, 0, 0), 0)
+    monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
+    with pytest.raises(MemoryError, match="none left"):
+        fused_numba._run_with_help(loops, (board,), fused_numba.PARALLEL_WORK + 1, 2)

@@ -1,5 +1,7 @@
 """Reading a TensorCircuit block: what becomes of its gates, and every refusal."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +151,62 @@ def test_gate_without_a_matrix_is_refused():
             n_qubits=3,
             n_angles=1,
         )
+
+
+def angled(circuit, angles):
+    """Rotations that take no angle as it is, and a gate that becomes a fixed rotation."""
+    circuit.h(0)
+    for qubit in range(3):
+        circuit.ry(qubit, theta=0.5 * angles[0] + 0.1)
+    circuit.cnot(0, 1)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_callers_mode_does_not_matter(mode):
+    with mode():
+        found = read_block(angled, 3, 1)
+        angles = found.step_angles(torch.zeros(2, 1))  # keeps tensors for later
+    np.testing.assert_array_equal(found.coefficients, read_block(angled, 3, 1).coefficients)
+    # H is a flip of the sign of |1>, then a quarter turn
+    one_block = [0, 0, 0, np.pi / 2 + 0.1, 0.1, 0.1]
+    assert angles.flatten().tolist() == pytest.approx(one_block * 2, abs=1e-6)
+    phi = torch.zeros(2, 1, requires_grad=True)
+    found.step_angles(phi).sum().backward()
+    assert phi.grad.tolist() == [[1.5], [1.5]]
+
+
+def test_another_default_device_does_not_matter():
+    with torch.device("meta"):
+        found = read_block(angled, 3, 1)
+    np.testing.assert_array_equal(found.sources, read_block(angled, 3, 1).sources)
+
+
+def test_angles_keep_their_precision_under_autocast():
+    block, angles = read_block(angled, 3, 1), torch.tensor([[1.2345678]])
+    expected = block.step_angles(angles)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(block.step_angles(angles), expected)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda circuit: circuit.mid_measurement(0, keep=0),
+        lambda circuit: circuit.post_select(0, keep=1),
+        lambda circuit: circuit.any(0, unitary=np.array([[0, 1], [1, 0]]), name="ry"),
+    ],
+)
+def test_what_the_list_of_gates_does_not_tell_is_noticed(hidden):
+    def block(circuit, angles):
+        circuit.ry(0, theta=angles[0])
+        circuit.cnot(0, 1)
+        hidden(circuit)
+
+    with pytest.raises(NotRealAmplitude, match="must do what TensorCircuit's list .* says"):
+        read_block(block, 2, 1)
+
+
+def test_threads_may_read_blocks_at_the_same_time():
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: read_block(angled, 3, 1), range(8)))
+    assert {block.sources.tobytes() for block in found} == {found[0].sources.tobytes()}

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
 from qtlite.circuit import Block, build_circuit
+
+_backend = RLock()
+
+
+@contextmanager
+def tensorcircuit_on_pytorch(dtype: str) -> Iterator[ModuleType]:
+    """TensorCircuit with the PyTorch backend and a complex dtype, one thread at a time.
+
+    Both are global to the process; afterwards they are what they were.
+
+    Example:
+        >>> with tensorcircuit_on_pytorch("complex64") as tc:
+        ...     tc.Circuit(1).probability()
+        tensor([1., 0.])
+    """
+    import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
+
+    with _backend, tc.runtime_backend("pytorch"), tc.runtime_dtype(dtype):
+        yield tc
 
 
 def probabilities(n_qubits: int, angles: Tensor, block: Block) -> Tensor:
@@ -25,9 +49,6 @@ def probabilities(n_qubits: int, angles: Tensor, block: Block) -> Tensor:
         >>> probabilities(2, angles, ry_linear_cnot).round(decimals=3).tolist()
         [0.5, 0.0, 0.0, 0.5]
     """
-    import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
-
     precision = "complex128" if angles.dtype == torch.float64 else "complex64"
-    # the backend is global to the process: set it for these lines alone
-    with tc.runtime_backend("pytorch"), tc.runtime_dtype(precision):
+    with tensorcircuit_on_pytorch(precision):
         return build_circuit(n_qubits, angles, block).probability().to(angles.dtype)

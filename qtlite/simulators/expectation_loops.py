@@ -8,7 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from qtlite.compiling import compiled, compiled_sums
-from qtlite.simulators.walk_loops import add_one, arrays_like, look, n_moves, new_board, walk
+from qtlite.simulators.walk_loops import (
+    add_one,
+    arrays_like,
+    n_moves,
+    new_board,
+    wait_for_all,
+    walk,
+)
 
 
 @compiled
@@ -125,8 +132,8 @@ def expect(qubits, values, finals, shape, permutations, order, last, kinds, gate
         _read_out(probabilities, values[image])
         add_one(done, 0)
         image = add_one(claimed, 0)
-    while not helping and look(done, 0) < len(qubits):
-        pass
+    if not helping:
+        wait_for_all(claimed, done, len(qubits))
 
 
 @compiled
@@ -162,5 +169,5 @@ def expect_adjoint(
         _peel(qubits[image], tails, products, qubit_gradients[image])
         add_one(done, 0)
         image = add_one(claimed, 0)
-    while not helping and look(done, 0) < len(qubits):
-        pass
+    if not helping:
+        wait_for_all(claimed, done, len(qubits))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -113,6 +113,7 @@ class _Expect(torch.autograd.Function):
         return None, *found, None
 
 
+@fused_torch.without_autocast
 def expectations(block: RealBlock, angles: Tensor, qubits: Tensor) -> Tensor:
     """<Z> of each qubit for the block applied L times to product states.
 
@@ -154,7 +155,15 @@ def expectations(block: RealBlock, angles: Tensor, qubits: Tensor) -> Tensor:
     states = product_states(qubits)
     parts = _Apply.apply(block, step_angles, torch.cat([states.real, states.imag]))
     found = parts.square().view(2, *states.shape).sum(dim=0)
-    return found @ basis_bits(block.n_qubits, 2**block.n_qubits, (1.0, -1.0)).to(found)
+    return found @ _signs(block.n_qubits, found.device, found.dtype)
+
+
+@lru_cache(maxsize=4)
+def _signs(n_qubits: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """+1 where a qubit is 0 and -1 where it is 1, shape (2**N, N)."""
+    with torch.inference_mode(False):  # for later calls, whatever this one is for
+        bits = basis_bits(n_qubits, 2**n_qubits, (1.0, -1.0))
+        return bits.to(device=device, dtype=dtype)
 
 
 def product_states(qubits: Tensor) -> Tensor:

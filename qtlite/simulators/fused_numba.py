@@ -9,8 +9,9 @@ The backward pass undoes each step on the state and on its gradient together and
 state. ``expectations`` takes a batch of product states one after the other, each from its qubits to
 <Z> (and from the gradients of <Z> back to those of its qubits).
 
-The first call for a dtype compiles for about 7 s (12 s for a batch, 14 s for ``expectations``) and
-stores the code beside this file or in the user's cache folder; later processes load it in 0.4 s.
+The first call for a dtype compiles for about 7 s on the benchmarks' machine (12 s for a batch, 14 s
+for ``expectations``) and stores the code beside this file or in the user's cache folder; later
+processes load it in 0.4 s.
 """
 
 from __future__ import annotations
@@ -194,12 +195,24 @@ def _memory(n: int, dtype: np.dtype) -> np.ndarray:
 
 def _run_with_help(loops: Callable, arguments: tuple, work: int, n_jobs: int) -> None:
     """Call ``loops``, whose last argument is its board, here and where it pays in other threads."""
+    failures: list[BaseException] = []
     if work > PARALLEL_WORK and n_jobs > 1 and monotonic() > _busy_until[0]:
         for _ in range(min(torch.get_num_threads(), n_jobs) - 1):
             try:  # not threading.Thread, whose start() waits for the thread to run
-                _thread.start_new_thread(loops, (*arguments, True))
+                _thread.start_new_thread(_help, (loops, arguments, failures))
             except RuntimeError:  # the system gives no more threads: the caller does it alone
                 break
     loops(*arguments, False)
+    if failures:
+        raise failures[0]
     if arguments[-1][0][-1]:
         _busy_until[0] = monotonic() + 1
+
+
+def _help(loops: Callable, arguments: tuple, failures: list[BaseException]) -> None:
+    """What a helping thread does; if it dies, the caller is not left waiting for it."""
+    try:
+        loops(*arguments, True)
+    except BaseException as error:  # such as MemoryError
+        failures.append(error)
+        arguments[-1][0][-1] += 1

@@ -8,8 +8,10 @@ state is done for SLAB steps at once, so that a step costs only a few launches o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +21,23 @@ from qtlite.simulators.real_block import RealBlock
 GROUP = 7  # qubits multiplied at a time: 128 x 128 matrices keep a GEMM busy
 SLAB = 32  # steps whose matrices are in memory at the same time
 
+Result = TypeVar("Result")
 
+
+def without_autocast(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Have a function of (block, angles, ...) keep its inputs' precision where autocast is on."""
+
+    @wraps(function)
+    def run(block: RealBlock, angles: Tensor, *arguments: object, **options: object) -> Result:
+        if not torch.is_autocast_enabled(angles.device.type):
+            return function(block, angles, *arguments, **options)
+        with torch.autocast(angles.device.type, enabled=False):
+            return function(block, angles, *arguments, **options)
+
+    return run
+
+
+@without_autocast
 def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """Run the block's steps once for every S rows of ``angles``.
 
@@ -32,13 +50,14 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
         Amplitudes, shape (B, 2**N).
     """
     permutations = _permutations(block, states, inverse=False)
-    for steps in torch.arange(len(angles)).split(SLAB):
+    for steps in torch.arange(len(angles), device="cpu").split(SLAB):
         for step, *matrices in zip(steps.tolist(), *_matrices(block, angles, steps), strict=True):
             states = _rotate(states, matrices)
             states = _permute(states, permutations[step % block.n_steps])
     return states
 
 
+@without_autocast
 def apply_adjoint(
     block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
 ) -> tuple[Tensor, Tensor | None]:
@@ -60,7 +79,7 @@ def apply_adjoint(
     permutations = _permutations(block, states, inverse=True)
     pair = torch.cat([states, gradients])
     angle_gradients = torch.zeros_like(angles)
-    for steps in torch.arange(len(angles)).flip(0).split(SLAB):
+    for steps in torch.arange(len(angles), device="cpu").flip(0).split(SLAB):
         overlaps = []
         for step, *matrices in zip(steps.tolist(), *_matrices(block, -angles, steps), strict=True):
             pair = _permute(pair, permutations[step % block.n_steps])

@@ -4,7 +4,8 @@ A step rotates the state's qubits in a few passes of one kernel each. In a pass 
 holds all amplitudes that differ in some neighbouring qubits, and rotates these one by one without
 going through memory; the last pass stores each amplitude where the permutation takes it. Backwards
 (adjoint differentiation, as in ``fused_torch``) the first pass fetches amplitudes from there, and
-each program adds up its share of the angles' gradients, so that sums have a fixed order.
+each program adds up its share of the angles' gradients, so that sums have a fixed order. The shares
+of all steps stay in memory until the end: L * N / 1024 times the states.
 
 The launches of a whole circuit are recorded once and then replayed: launched one by one, hundreds
 of blocks would keep the CPU busy longer than the GPU.
@@ -12,6 +13,7 @@ of blocks would keep the CPU busy longer than the GPU.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -281,9 +283,13 @@ class _Recording:
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             function(*self.inputs)  # compiles, which cannot be recorded
-        torch.cuda.current_stream().wait_stream(aside)
-        with torch.cuda.graph(self.graph, stream=aside, capture_error_mode="thread_local"):
-            self.outputs = function(*self.inputs)
+        stream = torch.cuda.current_stream()
+        stream.wait_stream(aside)
+        try:
+            with torch.cuda.graph(self.graph, stream=aside, capture_error_mode="thread_local"):
+                self.outputs = function(*self.inputs)
+        finally:
+            torch.cuda.set_stream(stream)  # where PyTorch leaves ``aside`` if recording fails
         self.done = torch.cuda.Event()
         self.lock = Lock()
 
@@ -299,7 +305,7 @@ class _Recording:
         return outputs
 
 
-_RECORDINGS: WeakKeyDictionary[RealBlock, dict[tuple, _Recording]] = WeakKeyDictionary()
+_RECORDINGS: WeakKeyDictionary[RealBlock, dict[tuple, _Recording | None]] = WeakKeyDictionary()
 _RECORDING = Lock()  # PyTorch can record one graph at a time
 
 
@@ -320,8 +326,25 @@ def _replayed(
                 recording = recordings.pop(key)
             else:
                 if len(recordings) >= MOST_RECORDINGS:
-                    recordings.pop(next(iter(recordings)))  # the one that was called longest ago
-                with torch.inference_mode(False), torch.no_grad():  # for later calls too
-                    recording = _Recording(partial(function, block), inputs)
+                    oldest = recordings.pop(next(iter(recordings)))  # called longest ago
+                    if oldest is not None:
+                        oldest.done.synchronize()  # another stream may still replay it
+                recording = _record(partial(function, block), inputs)
             recordings[key] = recording
-        return recording(*inputs)
+        return function(block, *inputs) if recording is None else recording(*inputs)
+
+
+def _record(
+    function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
+) -> _Recording | None:
+    """None if CUDA would not have it: too little memory, or another thread came between."""
+    try:
+        with torch.inference_mode(False), torch.no_grad():  # for later calls too
+            return _Recording(function, inputs)
+    except RuntimeError as reason:
+        warnings.warn(
+            f"the circuit must be recorded as a CUDA graph to run fast, got {reason!r}: it is "
+            "launched kernel by kernel",
+            stacklevel=2,
+        )
+        return None

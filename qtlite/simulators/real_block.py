@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtlite.circuit import Block
+from qtlite.circuit import Block, build_circuit
+from qtlite.simulators.by_tensorcircuit import tensorcircuit_on_pytorch
 
 TOLERANCE = 1e-9  # on matrix entries and angles of O(1), traced in double precision
 PROBES = (1.0, 1.0, 3.2, 3.2, 10.0, 10.0, 10.0)  # a block is traced at angles in +-these, radians
@@ -69,14 +70,28 @@ class RealBlock:
             )
         if self._takes_angles_as_they_are:
             return angles
-        coefficients = torch.as_tensor(self.coefficients, dtype=angles.dtype, device=angles.device)
-        offsets = torch.as_tensor(self.offsets, dtype=angles.dtype, device=angles.device)
+        coefficients, offsets = self._affine_map(angles)
         if ((self.coefficients != 0).sum(-1) == 1).all():
             # one angle each, as is usual: a copy, where a matrix product would wake all threads
             scales, which = coefficients.sum(-1), coefficients.abs().argmax(-1)
             own = angles.index_select(1, which.flatten()).unflatten(1, which.shape)
             return (own * scales + offsets).flatten(0, 1)
-        return (torch.einsum("sqk,lk->lsq", coefficients, angles) + offsets).flatten(0, 1)
+        # no matrix product, which autocast would do in less precision
+        return ((coefficients * angles[:, None, None]).sum(-1) + offsets).flatten(0, 1)
+
+    def _affine_map(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients and offsets as tensors, which stay on their device from the first call."""
+        key = like.device, like.dtype
+        if key not in self._tensors:
+            with torch.inference_mode(False):  # for later calls, whatever this one is for
+                self._tensors[key] = tuple(
+                    torch.as_tensor(array).to(like) for array in (self.coefficients, self.offsets)
+                )
+        return self._tensors[key]
+
+    @cached_property
+    def _tensors(self) -> dict[tuple, tuple[Tensor, Tensor]]:
+        return {}
 
 
 def read_block(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
@@ -84,7 +99,8 @@ def read_block(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
 
     The angles of its rotations may be any affine function of the block's angles (shared, scaled,
     shifted). Traces at several points, some of them several turns out, test that they are, and that
-    nothing else depends on the angles: a test, not a proof.
+    nothing else depends on the angles; and TensorCircuit's state after two blocks tests that the
+    list tells all, which it does not of post-selection. Tests, not a proof.
 
     Args:
         block: appends one block to a circuit.
@@ -93,13 +109,20 @@ def read_block(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
 
     Raises:
         NotRealAmplitude: if a gate is complex, or depends on the angles otherwise than by an
-            affine angle of Ry or controlled Ry, or if the gates depend on the values of the angles.
+            affine angle of Ry or controlled Ry; if the gates depend on the values of the angles; or
+            if the block does something that is not in TensorCircuit's list of gates.
 
     Example:
         >>> from qtlite.circuit import ry_linear_cnot
         >>> read_block(ry_linear_cnot, n_qubits=3, n_angles=3).sources.tolist()
         [[0, 1, 3, 2, 6, 7, 5, 4]]
     """
+    # whatever the caller's mode is: tracing needs autograd, on the CPU
+    with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+        return _read(block, n_qubits, n_angles)
+
+
+def _read(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
     generator = torch.Generator().manual_seed(0)
     uniform = torch.rand(len(PROBES), n_angles, generator=generator, dtype=torch.float64) * 2 - 1
     first, *others = uniform * torch.tensor(PROBES, dtype=torch.float64)[:, None]
@@ -111,16 +134,35 @@ def read_block(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
     steps = _Steps(n_qubits, n_angles)
     for gate, *checks in zip(gates, *again, strict=True):
         _append(steps, gate, checks, first, others)
-    return steps.finish()
+    read = steps.finish()
+    _check(read, block, torch.stack(others[:2]))
+    return read
 
 
 def _gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
-    import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
-
-    with tc.runtime_backend("pytorch"), tc.runtime_dtype("complex128"):
+    with tensorcircuit_on_pytorch("complex128") as tc:
         circuit = tc.Circuit(n_qubits)
         block(circuit, angles)
         return circuit.to_qir()
+
+
+@torch.no_grad()
+def _check(read: RealBlock, block: Block, angles: Tensor) -> None:
+    """Compare with TensorCircuit's state, up to a global phase, for angles of shape (2, K)."""
+    from qtlite.simulators import fused_torch
+
+    start = torch.zeros(1, 2**read.n_qubits, dtype=angles.dtype)
+    start[0, 0] = 1
+    found = fused_torch.apply(read, read.step_angles(angles), start)[0]
+    with tensorcircuit_on_pytorch("complex128"):
+        state = build_circuit(read.n_qubits, angles, block).state()
+    largest = found.abs().argmax()
+    phase = state[largest] / found[largest]
+    if not (state - phase * found).abs().max() < 1e-7 or abs(abs(phase) - 1) > 1e-7:
+        raise NotRealAmplitude(
+            "block must do what TensorCircuit's list of its gates says, and nothing else, such as "
+            "measurements or post-selection, to be fused"
+        )
 
 
 def _append(

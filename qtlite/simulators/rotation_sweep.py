@@ -77,7 +77,7 @@ def sweep(n_row_qubits: int, in_vector: bool):
         qubits = [builder.add(first_qubit, const(q)) for q in range(n_qubits)]
         tan = [v.splat(builder.load(builder.gep(tan, [q]))) for q in qubits]
         for q, bit in enumerate(lane_bits, start=n_row_qubits):
-            tan[q] = builder.fmul(tan[q], v.minus_where_zero(bit, v.type))
+            tan[q] = builder.fmul(tan[q], v.minus_where_zero(bit))
         scale = None if isinstance(types_[7], types.NoneType) else v.splat(arguments[7])
         zeros = v.constant(0)
         totals = [cgutils.alloca_once_value(builder, zeros) for _ in qubits] if adjoint else []
@@ -152,7 +152,7 @@ def sweep(n_row_qubits: int, in_vector: bool):
         for q, total in enumerate(totals):
             total = builder.load(total)
             if q >= n_row_qubits:
-                total = builder.fmul(total, v.minus_where_zero(lane_bits[q - n_row_qubits], v.type))
+                total = builder.fmul(total, v.minus_where_zero(lane_bits[q - n_row_qubits]))
             pointer = builder.gep(overlaps, [qubits[q]])
             builder.store(builder.fadd(builder.load(pointer), v.sum(total)), pointer)
         return context.get_dummy_value()

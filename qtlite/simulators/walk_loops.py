@@ -315,6 +315,13 @@ def _wait(claimed, done, phase, n_jobs, helping):
 
 
 @compiled
+def wait_for_all(claimed, done, n_jobs):
+    """Wait for the only phase's jobs, or until the board says that a thread has died."""
+    while look(done, 0) < n_jobs and not look(claimed, claimed.size - 1):
+        pass
+
+
+@compiled
 def _add_up(partial, overlaps):
     for row in partial:
         for q in range(row.size):
@@ -352,5 +359,5 @@ def walk_batch(
             )  # fmt: skip
         add_one(done, 0)
         group = add_one(claimed, 0)
-    while not helping and look(done, 0) < n_groups:
-        pass
+    if not helping:
+        wait_for_all(claimed, done, n_groups)

@@ -1,0 +1,28 @@
+from benchmarks import simulators, timing
+from benchmarks.engines import Engine
+
+
+def test_times_of_more_blocks_lie_on_the_line_of_two_measured_numbers(monkeypatch):
+    # a call that costs 3 s, and 0.5 s a block
+    monkeypatch.setattr(
+        simulators,
+        "measure",
+        lambda n_blocks: {"median_s": 3 + 0.5 * n_blocks, "min_s": 2 + 0.5 * n_blocks},
+    )
+    engine = Engine("slow", lambda n_qubits, n_blocks: n_blocks, threads=(1,), largest=2**22)
+    row = simulators.measure_engine(engine, 19, 323)
+    assert row["n_blocks_measured"] == [4, 8]
+    assert (row["median_s"], row["min_s"]) == (3 + 0.5 * 323, 2 + 0.5 * 323)
+    row = simulators.measure_engine(engine, 13, 16)
+    assert row["n_blocks_measured"] == [16]
+    assert row["median_s"] == 11
+
+
+def test_calls_in_turn_are_measured_in_every_round(monkeypatch):
+    monkeypatch.setattr(timing, "BURST", 0)
+    called = []
+    calls = {name: lambda name=name: called.append(name) for name in "ab"}
+    found = timing.measure_in_turn(calls)
+    # one first call, then in each round one that is not counted and one that is
+    assert called == ["a", "b"] + ["a", "a", "b", "b"] * timing.ROUNDS
+    assert [row["repeats"] for row in found.values()] == [timing.ROUNDS] * 2
