@@ -157,7 +157,10 @@ def pennylane_backprop(n_qubits: int, n_blocks: int) -> Call:
 
 
 def pennylane_lightning(n_qubits: int, n_blocks: int) -> Call:
-    """PennyLane, lightning.qubit (C++), adjoint; the value as a diagonal observable's mean."""
+    """PennyLane, lightning.qubit (C++), adjoint; the value as a diagonal observable's mean.
+
+    One observable takes one thread, whatever is allowed.
+    """
     import pennylane as qml
     from scipy.sparse import diags
 
@@ -204,7 +207,7 @@ ENGINES = (
     Engine("qtlite, Numba", qtlite(fused_numba), (2,), 2**30),
     Engine("qtlite, plain torch", qtlite(fused_torch), (1, 2), 2**24),
     Engine("torch autodiff, real, gate by gate", plain_torch, (1, 2), 2**22),
-    Engine("PennyLane lightning.qubit, adjoint", pennylane_lightning, (1, 2), 2**22),
+    Engine("PennyLane lightning.qubit, adjoint", pennylane_lightning, (1,), 2**22),
     Engine(
         "PennyLane default.qubit, backprop, double precision", pennylane_backprop, (1, 2), 2**21
     ),

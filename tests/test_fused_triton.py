@@ -198,6 +198,15 @@ def test_the_same_call_gives_the_same_bits():
     assert all(map(torch.equal, first, second))
 
 
+def test_what_cannot_be_recorded_is_said_and_launched_instead(monkeypatch):
+    def refuse(*_):
+        raise torch.OutOfMemoryError("no room for a graph")
+
+    monkeypatch.setattr(fused_triton, "_Recording", refuse)
+    with pytest.warns(UserWarning, match="must be recorded as a CUDA graph .*no room"):
+        assert fused_triton._record(lambda: (), ()) is None
+
+
 @on_gpu
 def test_a_larger_graph_may_hold_the_circuit():
     block = read_block(chain, 13, 2)
