@@ -20,14 +20,9 @@ from matplotlib.figure import Figure
 
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.experiments import plots
-from qtlite.experiments.config import RECIPES
+from qtlite.experiments.config import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
-from qtlite.experiments.tables import (
-    WEIGHT_DECAY,
-    accuracy_percent,
-    select,
-    with_changes,
-)
+from qtlite.experiments.tables import accuracy_percent, select, with_weight_decay
 from qtlite.mapping import MappingNet, mapping_inputs, mapping_size, qubits_needed
 from qtlite.qnn import QNN
 
@@ -239,8 +234,8 @@ def accuracy(
     usual = [{"name": "paper, as usual", "accuracy": TABLES[dataset][0].test_accuracy}]
     if ours := select(found, model="classical", recipe="qtlite"):
         usual.append({"name": "ours, as usual", "accuracy": accuracy_percent(ours)[0]})
-    if decayed := with_changes(records, dataset, model="classical", weight_decay=WEIGHT_DECAY):
-        name = f"ours, as usual, weight decay {WEIGHT_DECAY:g}"
+    if decayed := with_weight_decay(records, dataset):
+        name = f"ours, as usual, weight decay {WEIGHT_DECAY[dataset]:g}"
         usual.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
     drawn = []
     for recipe in recipes:
