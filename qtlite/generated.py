@@ -19,6 +19,21 @@ from qtlite.inject import (
 from qtlite.normalisation import SCHEMES, WeightScale, weight_scales
 
 
+def check_plain(network: nn.Module) -> None:
+    """Refuse to export what still generates its weights.
+
+    Raises:
+        ValueError: if the network is a ``GeneratedNetwork``.
+
+    Example:
+        >>> check_plain(nn.Linear(3, 2))
+    """
+    if isinstance(network, GeneratedNetwork):
+        raise ValueError(
+            f"network must be a plain one, got {type(network).__name__}: give its to_classical()"
+        )
+
+
 class GeneratedNetwork(nn.Module):
     """Normalise M generated numbers, put them in the target's place and run it (Fig. 1, right).
 

@@ -31,11 +31,14 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
         {'weight': torch.Size([2, 3]), 'bias': torch.Size([2])}
     """
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    if isinstance(names, str):
+        raise ValueError(f"names must be a list of parameters' names, got the string {names!r}")
     if names is not None:
         names = list(names)
         if unknown := [name for name in names if name not in shapes]:
             raise ValueError(
-                f"names must be parameters of the target {list(shapes)}, got {unknown}"
+                f"names must be parameters of the target (of a tied one the first name) "
+                f"{list(shapes)}, got {unknown}"
             )
         shapes = {name: shape for name, shape in shapes.items() if name in names}
         if not names:
@@ -178,7 +181,7 @@ def with_weights(
     values = {**dict(module.named_parameters()), **dict(module.named_buffers()), **weights}
     with torch.no_grad():
         for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
-            tensor.data = values[name].detach().clone().to(tensor.dtype)
+            tensor.data = values[name].detach().clone()
     for copied, original in zip(plain.modules(), module.modules(), strict=True):
         copied.training = original.training
     return plain

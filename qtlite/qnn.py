@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import isfinite
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +61,12 @@ class QNN(nn.Module):
             ("n_blocks", n_blocks),
             ("angles_per_block", angles_per_block),
         ):
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name} must be an integer, got {value!r}")
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if not isfinite(angle_range):
+            raise ValueError(f"angle_range must be a finite number, got {angle_range}")
         if simulator not in SIMULATORS:
             raise ValueError(f"simulator must be one of {SIMULATORS}, got {simulator!r}")
         self.n_qubits, self.n_blocks, self.block = n_qubits, n_blocks, block

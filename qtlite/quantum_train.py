@@ -107,7 +107,9 @@ class QuantumTrain(GeneratedNetwork):
                 inputs = torch.cat([bits, self._column()[:, None]], dim=1)
                 self.mapping.standardise_output(inputs)
         like = target.get_parameter(next(iter(self._shapes)))
-        self.to(device=like.device, dtype=like.dtype)
+        for part in (self.qnn, self.mapping):  # the target stays as it is
+            part.to(device=like.device, dtype=like.dtype)
+        self._bits = self._bits.to(like)
 
     def _column(self) -> Tensor:
         """The last column of ``mapping_inputs``, shape (M,); the bits before it never change."""

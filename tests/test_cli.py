@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from qtlite.experiments.cli import main
 from qtlite.experiments.targets import paper_cnn
 from qtlite.export import load_safetensors
 
+ROOT = Path(__file__).parents[1]
 QUICK = ["train", "--quiet", "--n-train", "128", "--epochs", "1", "--blocks", "2"]
 
 
@@ -30,6 +32,20 @@ def test_same_command_again_does_nothing(tmp_path, capsys):
     capsys.readouterr()
     assert main([*QUICK, "--runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("already done")
+
+
+@pytest.mark.parametrize("lost", ["classical.safetensors", "record.json"])
+def test_what_is_lost_or_damaged_is_made_again(tmp_path, capsys, lost):
+    assert main([*QUICK, "--runs", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob(f"*/{lost}")
+    if lost == "record.json":
+        path.write_text("{")
+    else:
+        path.unlink()
+    capsys.readouterr()
+    assert main([*QUICK, "--runs", str(tmp_path)]) == 0
+    assert "trained parameters" in capsys.readouterr().out
+    assert path.stat().st_size > 100
 
 
 def test_a_recorded_run_is_not_repeated_whatever_its_name(tmp_path, capsys):
@@ -75,8 +91,21 @@ def test_wrong_sweeps_are_refused(arguments, message, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_no_records_no_tables(tmp_path, capsys):
+    assert main(["tables", "--records", str(tmp_path), "--to", str(tmp_path / "to")]) == 2
+    assert "records must hold records of runs" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("qtlite 0.")
+
+
 def test_tables_are_written_from_records(tmp_path, capsys):
-    assert main(["tables", "--records", str(tmp_path), "--to", str(tmp_path / "to")]) == 0
+    records = str(ROOT / "book/records")
+    assert main(["tables", "--records", records, "--to", str(tmp_path / "to")]) == 0
     assert {p.stem for p in (tmp_path / "to").iterdir()} == {"mnist", "fashion_mnist", "cifar10"}
     assert "| QT-16 | 457 | 81.08 |" in capsys.readouterr().out
 
@@ -86,7 +115,7 @@ def test_tables_are_written_from_records(tmp_path, capsys):
     [
         (["--learning-rate", "-1"], "learning_rate must be positive and finite, got -1.0"),
         (["--threads", "0"], "threads must be at least 1, got 0"),
-        (["--dataset", "mnist", "--data", "no/such"], "mnist"),
+        (["--dataset", "mnist", "--data", "no/such"], "point folder (--data)"),
     ],
 )
 def test_errors_are_one_line_and_status_2(tmp_path, capsys, arguments, message):

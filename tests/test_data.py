@@ -178,11 +178,9 @@ def test_unknown_name(function):
         function("MNIST")
 
 
-def test_no_folder_known(no_data_variable):
-    with pytest.raises(
-        ValueError,
-        match="folder must be given for 'mnist', or the environment variable QTLITE_DATA set",
-    ):
+def test_where_no_folder_is_named_it_is_data(no_data_variable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"got 'data' without .*--download"):
         load_dataset("mnist")
     assert not available("mnist")
     assert best_available("cifar10") == "digits"
@@ -193,7 +191,7 @@ def test_missing_files(name, tmp_path):
     with pytest.raises(
         FileNotFoundError,
         match=rf"folder must hold the files of {name}, got '{tmp_path}' without .*"
-        r"load with download=True, or point folder or QTLITE_DATA",
+        r"load with download=True \(--download\), or point folder \(--data\) or QTLITE_DATA",
     ):
         load_dataset(name, tmp_path)
     assert not available(name, tmp_path)

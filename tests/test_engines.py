@@ -117,6 +117,36 @@ def test_processes_end_when_the_sweep_is_killed(tmp_path):
     wait_for(lambda: not is_running(worker))
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
+def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
+    code = (
+        "import os, time\n"
+        "from pathlib import Path\n"
+        "from qtlite.experiments.engines import engine\n"
+        "def work(name):\n"
+        "    Path(name).write_text(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    with engine(1) as executor:\n"
+        "        jobs = [executor.submit(work, name) for name in 'abc']\n"
+        "        jobs[0].result()\n"
+    )
+    script = tmp_path / "sweep.py"
+    script.write_text(code)
+    command = [sys.executable, script]
+    with subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as sweep:
+        wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
+        worker = int((tmp_path / "a").read_text())
+        os.killpg(sweep.pid, signal.SIGINT)  # to all, as a terminal does
+        _, errors = sweep.communicate(timeout=60)
+    assert not is_running(worker)
+    assert not (tmp_path / "b").exists()
+    assert "KeyboardInterrupt" in errors
+    assert errors.count("Traceback") == 1  # the sweep's own
+
+
 def is_running(process):
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

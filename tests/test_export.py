@@ -1,8 +1,17 @@
+import os
+
 import pytest
 import torch
 from torch import nn
 
-from qtlite.export import load_safetensors, save_safetensors
+from qtlite import QuantumTrain
+from qtlite.export import (
+    load_safetensors,
+    save_json,
+    save_onnx,
+    save_safetensors,
+    save_torch_export,
+)
 
 
 def test_everything_comes_back(tmp_path):
@@ -13,6 +22,25 @@ def test_everything_comes_back(tmp_path):
     assert load_safetensors(again, path) == {"seed": "0"}
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_the_file_may_be_read_by_whom_the_umask_lets(tmp_path):
+    path = save_safetensors(nn.Linear(1, 1), tmp_path / "a.safetensors")
+    (tmp_path / "b").touch()
+    assert path.stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_model_that_generates_its_weights_is_not_exported_as_it_is(tmp_path):
+    model, x = QuantumTrain(nn.Linear(16, 8), 1), torch.zeros(1, 16)
+    path = tmp_path / "model"
+    for save in (save_safetensors, save_json):
+        with pytest.raises(ValueError, match=r"got QuantumTrain: give its to_classical\(\)"):
+            save(model, path)
+    for save in (save_onnx, save_torch_export):
+        with pytest.raises(ValueError, match=r"got QuantumTrain: give its to_classical\(\)"):
+            save(model, x, path)
+    assert not path.exists()
 
 
 def test_tied_weights(tmp_path):

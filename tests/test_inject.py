@@ -188,6 +188,11 @@ def test_named_subset_leaves_the_rest_trainable():
     assert plain[0].weight.sum() == 12
 
 
+def test_a_string_is_no_list_of_names():
+    with pytest.raises(ValueError, match="names must be a list .* got the string 'weight'"):
+        weight_shapes(nn.Linear(2, 2), "weight")
+
+
 def test_bad_names_and_shapes():
     layer = nn.Linear(3, 2)
     with pytest.raises(ValueError, match=r"names must be parameters .*, got \['wieght'\]"):

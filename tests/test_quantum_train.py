@@ -164,6 +164,34 @@ def test_model_takes_the_targets_precision():
     assert model.qnn.angles.dtype == torch.float64
 
 
+class Mixed(nn.Module):
+    """A layer of its own precision, and a complex buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(3, 2).double()
+        self.register_buffer("phase", torch.tensor([1 + 2j]))
+
+    def forward(self, x):
+        return self.second(self.first(x).double()) * self.phase
+
+
+def test_what_is_not_generated_keeps_its_precision():
+    model = QuantumTrain(Mixed(), n_blocks=1, names=["first.weight"])
+    plain = model.to_classical()
+    for network in (model.target, plain):
+        assert network.second.weight.dtype == torch.float64
+        assert network.phase.tolist() == [1 + 2j]
+    x = torch.randn(5, 4)
+    assert torch.equal(model(x), plain(x))
+
+
+def test_a_model_may_change_its_precision():
+    model = QuantumTrain(nn.Linear(16, 8), n_blocks=2).double()
+    x = torch.randn(3, 16, dtype=torch.float64)
+    assert torch.equal(model.to_classical()(x), model(x))
+
+
 def test_frozen_parameters_are_not_counted_as_trained():
     model = QuantumTrain(paper_cnn("mnist"), 16)
     model.qnn.requires_grad_(False)

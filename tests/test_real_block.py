@@ -206,6 +206,16 @@ def test_what_the_list_of_gates_does_not_tell_is_noticed(hidden):
         read_block(block, 2, 1)
 
 
+def test_a_block_that_wants_more_angles_is_told_how_many_there_are():
+    def block(circuit, angles):
+        circuit.ry(0, theta=angles[4])
+
+    with pytest.raises(
+        ValueError, match=r"to 2 qubits from 3 angles \(see angles_per_block\), got"
+    ):
+        read_block(block, 2, 3)
+
+
 def test_threads_may_read_blocks_at_the_same_time():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: read_block(angled, 3, 1), range(8)))

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -208,13 +209,18 @@ def test_checkpoint_of_another_config_is_refused(digits, tmp_path):
         train(replace(QUICK, epochs=1, seed=9), digits, tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other"])
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other", "one bit"])
 def test_damaged_checkpoint_is_refused(digits, tmp_path, damage):
     path = tmp_path / CHECKPOINT
     train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
     whole = path.read_bytes()
     if damage == "other":
         torch.save([1, 2], path)
+    elif damage == "one bit":
+        with zipfile.ZipFile(path) as archive:
+            numbers = archive.read(next(n for n in archive.namelist() if n.endswith("data/0")))
+        place = whole.index(numbers) + 5
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     else:
         path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
     with pytest.raises(ValueError, match="checkpoint must be a file that training wrote, got .*"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
-from qtlite.experiments.data import DATA_VARIABLE, DATASETS
+from qtlite.experiments.data import DATA_FOLDER, DATA_VARIABLE, DATASETS
 from qtlite.experiments.measure import NAMES, measure
 from qtlite.experiments.measurements import write_measurement
 from qtlite.experiments.model_files import (
@@ -25,7 +27,14 @@ from qtlite.experiments.model_files import (
 )
 from qtlite.experiments.predict import load_classifier, prediction_table, read_images
 from qtlite.experiments.records import read_records, record_id, recorded
-from qtlite.experiments.sweep import SWEEPS, read_configs, run_sweep, run_to_files, sweep_configs
+from qtlite.experiments.sweep import (
+    NETWORK,
+    SWEEPS,
+    read_configs,
+    run_sweep,
+    run_to_files,
+    sweep_configs,
+)
 from qtlite.experiments.tables import results, write_between_marks, write_tables
 
 TRAIN_EXAMPLES = """\
@@ -63,6 +72,9 @@ examples:
 """
 
 
+DATA_HELP = f"where the images are; ${DATA_VARIABLE} if left out, else {DATA_FOLDER}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
@@ -71,12 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"qtlite: {error}", file=sys.stderr)
         return 2
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         fix = "" if "pip install" in str(error) else ": pip install 'qtlite[experiments]'"
         print(f"qtlite: {error}{fix}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("qtlite: interrupted; the same command goes on from here", file=sys.stderr)
+        resumes = options.command in (_train, _sweep)
+        print(
+            "qtlite: interrupted" + "; the same command goes on from here" * resumes,
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -86,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Quantum-Train: a quantum circuit with a few hundred angles writes the weights "
         "of an ordinary network (Liu et al. 2024, arXiv 2405.11304).",
     )
+    parser.add_argument("--version", action="version", version=f"qtlite {version('qtlite')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     train = commands.add_parser(
         "train",
@@ -95,9 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.set_defaults(command=_train)
-    train.add_argument(
-        "--data", metavar="FOLDER", help=f"where the images are; ${DATA_VARIABLE} if left out"
-    )
+    train.add_argument("--data", metavar="FOLDER", help=DATA_HELP)
     train.add_argument("--download", action="store_true", help="fetch the images if missing")
     train.add_argument(
         "--runs",
@@ -141,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         "the death of a worker; needs qtlite[cluster] (default: plain processes)",
     )
     sweep.add_argument("--data", metavar="FOLDER", help="as for train")
+    sweep.add_argument("--download", action="store_true", help="fetch the images if missing")
     sweep.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER")
     sweep.add_argument("--records", type=Path, default=Path("book/records"), metavar="FOLDER")
 
@@ -256,7 +272,7 @@ def _train(options: argparse.Namespace) -> int:
     )
     if options.records and (done := recorded(options.records).get(config)):
         record_path = options.records / f"{done}.json"
-    if record_path.exists():
+    if record_path.exists() and (options.records or _is_whole(folder, config)):
         print(f"already done: {record_path}")
         return 0
     record, network_path = run_to_files(
@@ -280,6 +296,16 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _is_whole(folder: Path, config: TrainConfig) -> bool:
+    """Whether a run's folder holds its record, undamaged, and its network."""
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        found = TrainConfig.from_dict(record["config"])
+    except (ValueError, LookupError, TypeError):
+        return False
+    return found == config and (folder / NETWORK).exists()
+
+
 def _sweep(options: argparse.Namespace) -> int:
     if options.processes is not None and options.processes < 1:
         raise ValueError(f"processes must be at least 1, got {options.processes}")
@@ -297,6 +323,7 @@ def _sweep(options: argparse.Namespace) -> int:
         options.runs,
         options.records,
         data=options.data,
+        download=options.download,
         device=options.device,
         n_processes=options.processes,
         scheduler=options.scheduler,
@@ -307,6 +334,8 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> int:
     records = read_records(options.records)
+    if not records:
+        raise ValueError(f"records must hold records of runs, got {options.records} without any")
     for path in write_tables(records, options.to):
         print(path)
         print(path.read_text(encoding="utf-8").partition("\n")[2])

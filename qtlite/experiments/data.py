@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from qtlite.experiments._torchvision import import_torchvision
 
 DATA_VARIABLE = "QTLITE_DATA"
+DATA_FOLDER = "data"  # where nothing else is said
 
 # Files as torchvision reads them, below the data folder. Of MNIST and FashionMNIST torchvision
 # checks the packed files on download only, so the MD5s of the unpacked ones stand here.
@@ -131,12 +132,12 @@ def load_dataset(
 
     Args:
         name: "mnist", "fashion_mnist", "cifar10" or "digits".
-        folder: where torchvision keeps its datasets; the environment variable QTLITE_DATA if left
-            out. Not needed for "digits".
+        folder: where torchvision keeps its datasets; what the environment variable QTLITE_DATA
+            says if left out, else "data". Not needed for "digits".
         download: fetch the files if they are missing. Otherwise nothing is written.
 
     Raises:
-        ValueError: if the name is unknown, no folder is known, or a file is not the published one.
+        ValueError: if the name is unknown, or a file is not the published one.
         FileNotFoundError: if files are missing and ``download`` is off.
         ConnectionError: if the download fails.
         PermissionError: if ``download`` may not write to the folder.
@@ -150,11 +151,6 @@ def load_dataset(
     if name == "digits":
         return _load_digits()
     path = _data_folder(folder)
-    if path is None:
-        raise ValueError(
-            f"folder must be given for {name!r}, or the environment variable {DATA_VARIABLE} set, "
-            "got neither; 'digits' needs no folder"
-        )
     if download:
         _download(name, path)
     _check_files(name, path)
@@ -173,7 +169,7 @@ def available(name: str, folder: str | os.PathLike | None = None) -> bool:
     """
     _check_name(name)
     path = _data_folder(folder)
-    return name == "digits" or (path is not None and not _missing_files(name, path))
+    return name == "digits" or not _missing_files(name, path)
 
 
 def best_available(preferred: str, folder: str | os.PathLike | None = None) -> str:
@@ -220,9 +216,8 @@ def _check_name(name: str) -> None:
         raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {name!r}")
 
 
-def _data_folder(folder: str | os.PathLike | None) -> Path | None:
-    folder = folder or os.environ.get(DATA_VARIABLE)
-    return Path(folder).expanduser() if folder else None
+def _data_folder(folder: str | os.PathLike | None) -> Path:
+    return Path(folder or os.environ.get(DATA_VARIABLE) or DATA_FOLDER).expanduser()
 
 
 def _missing_files(name: str, folder: Path) -> list[str]:
@@ -234,8 +229,8 @@ def _check_files(name: str, folder: Path) -> None:
     if missing := _missing_files(name, folder):
         raise FileNotFoundError(
             f"folder must hold the files of {name}, got {str(folder)!r} without "
-            f"{', '.join(missing)}; load with download=True, or point folder or {DATA_VARIABLE} "
-            "to where they are"
+            f"{', '.join(missing)}; load with download=True (--download), or point folder (--data) "
+            f"or {DATA_VARIABLE} to where they are"
         )
     for file, md5 in _FILES[name].items():
         with open(folder / file, "rb") as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -64,15 +65,22 @@ def _processes(n_processes: int | None) -> Iterator[Executor]:
     pool = ProcessPoolExecutor(
         n_processes, context, initializer=_start_process, initargs=(lines, tqdm.get_lock())
     )
+    others = set(multiprocessing.active_children())
     try:
         yield pool
+    except KeyboardInterrupt:  # the runs go on from their checkpoints, another time
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
     finally:
-        # after Ctrl-C, too: no run that is still waiting is begun
+        # no run that is still waiting is begun
         pool.shutdown(cancel_futures=True)
 
 
 def _start_process(lines: Any, lock: Any) -> None:
     global _line
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all: the parent acts
     _line = lines.get()
     tqdm.set_lock(lock)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -339,6 +339,7 @@ def run_sweep(
     records: Path,
     *,
     data: str | os.PathLike | None = None,
+    download: bool = False,
     device: str = "cpu",
     n_processes: int | None = None,
     scheduler: str | None = None,
@@ -354,6 +355,7 @@ def run_sweep(
         runs: checkpoints and networks go here.
         records: records go here, named after the run.
         data: the images' folder, see ``load_dataset``.
+        download: whether to fetch missing images, once, before the first run.
         device: "cpu" or "cuda", which the processes then share.
         n_processes: as many as cores if left out, on a GPU one.
         scheduler: of a Dask cluster, see ``engine``; its workers find ``runs``, ``records`` and
@@ -365,6 +367,7 @@ def run_sweep(
 
     Raises:
         ValueError: if ``engine`` cannot be opened, or the device is missing on this machine.
+        FileNotFoundError: if images are missing on this machine and ``download`` is off.
         RuntimeError: if runs failed; the message names each with its error.
     """
     if scheduler is None:
@@ -375,6 +378,9 @@ def run_sweep(
     waiting = {
         records / f"{record_id(config)}.json": config for config in configs if config not in done
     }
+    if scheduler is None:
+        for dataset in sorted({config.dataset for config in waiting.values()}):
+            load_dataset(dataset, data, download=download)  # once, not in every run
     finished, failed = [], []
     # the cluster's workers may have started in another folder
     places = (runs.absolute(), records.absolute(), data and os.path.abspath(data))

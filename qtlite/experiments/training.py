@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -332,6 +333,9 @@ def _load_checkpoint(
         The history; and what ran how many epochs of it, as ``environment`` says it.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # whose checksums torch.load does not look at
+            if damaged := archive.testzip():
+                raise EOFError(f"{damaged} is damaged")
         content = torch.load(path, weights_only=True, map_location="cpu")
         found = content["config"]
         states = [content[name] for name in ("model", "optimiser", "schedule", "history", "parts")]
@@ -342,6 +346,7 @@ def _load_checkpoint(
         LookupError,
         TypeError,
         pickle.UnpicklingError,
+        zipfile.BadZipFile,
     ) as error:
         raise ValueError(
             f"checkpoint must be a file that training wrote, got {path} "

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from qtlite.export.from_pixels import FromPixels
 from qtlite.export.new_file import new_file
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
+from qtlite.generated import check_plain
 
 FORMAT, VERSION = "qtlite-network", 1
 
@@ -66,6 +67,7 @@ def save_json(
           (0): Linear(in_features=3, out_features=2, bias=True)
         )
     """
+    check_plain(network)
     content: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seal": OPEN_SEAL}
     content["metadata"] = dict(metadata or {})
     layers = network

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from qtlite.export.new_file import check_outputs, new_file, one_output, require
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
+from qtlite.generated import check_plain
 
 OPSET = 18  # the version of ONNX's operations that PyTorch's exporter writes without conversion
 
@@ -55,6 +56,7 @@ def save_onnx(
         ...     open_onnx(path).get_inputs()[0].shape
         ['batch', 3]
     """
+    check_plain(network)
     require("onnx", "onnxscript", "onnxruntime")
     network = copy.deepcopy(network).eval()
     expected = one_output(network, example)

@@ -10,6 +10,7 @@ from torch import nn
 
 from qtlite.export.new_file import new_file, require
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
+from qtlite.generated import check_plain
 
 
 def save_safetensors(
@@ -31,6 +32,7 @@ def save_safetensors(
         The path.
 
     Raises:
+        ValueError: if the network still generates its weights.
         FileExistsError: if the file exists and ``overwrite`` is off.
 
     Example:
@@ -43,6 +45,7 @@ def save_safetensors(
         >>> torch.equal(layer.weight, again.weight)
         True
     """
+    check_plain(network)
     require("safetensors")
     from safetensors.torch import save_model
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.export.new_file import check_outputs, new_file, one_output
+from qtlite.generated import check_plain
 
 _ABOUT = "qtlite.json"
 
@@ -87,6 +88,7 @@ def save_torch_export(
         >>> network(torch.zeros(7, 3)).shape, about
         (torch.Size([7, 2]), {'by': 'me'})
     """
+    check_plain(network)
     network = copy.deepcopy(network).eval()
     example = example.clone()  # it goes into the file, and a slice would take all its images along
     expected = one_output(network, example)

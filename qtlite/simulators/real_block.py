@@ -142,7 +142,13 @@ def _read(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
 def _gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
     with tensorcircuit_on_pytorch("complex128") as tc:
         circuit = tc.Circuit(n_qubits)
-        block(circuit, angles)
+        try:
+            block(circuit, angles)
+        except (LookupError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"block must append gates to {n_qubits} qubits from {len(angles)} angles (see "
+                f"angles_per_block), got {type(error).__name__}: {error}"
+            ) from error
         return circuit.to_qir()
 
 
