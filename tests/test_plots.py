@@ -139,12 +139,12 @@ def test_pipeline_counts_what_it_is_told():
 def test_sentences_and_tables_are_printed_outside_notebooks(capsys):
     pages.say("**a**")
     pages.show_table(["a", "b"], [["x", "1,234"]])
-    pages.show_table(["a"], [["1.0 ± 0.1 (3 seeds)"]])
+    pages.show_table(["a"], [["1.0 ± 0.1 (3 seeds)"], ["1.0 ± 0.1 (3)"]])
     pages.show_table(["a", "b"], [])
     pages.foot()
     printed = capsys.readouterr().out.splitlines()
     assert printed[:4] == ["**a**", "| a | b |", "| :-- | --: |", "| x | 1,234 |"]
-    assert printed[6] == "| 1.0\xa0±\xa00.1 (3\xa0seeds) |"
-    assert printed[7:9] == ["| a | b |", "| :-- | :-- |"]
-    assert printed[9].startswith("*This page ran in ")
-    assert "torch" in printed[9]
+    assert printed[6:8] == ["| 1.0\xa0±\xa00.1 (3\xa0seeds) |", "| 1.0\xa0±\xa00.1\xa0(3) |"]
+    assert printed[8:10] == ["| a | b |", "| :-- | :-- |"]
+    assert printed[10].startswith("*This page ran in ")
+    assert "torch" in printed[10]

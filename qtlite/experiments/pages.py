@@ -13,7 +13,7 @@ import torch
 SHOWN = ("qtlite", "torch", "tensorcircuit-ng", "numpy", "matplotlib")
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
-_UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) ")
+_UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) |(?<=\d) (?=\(\d+\))")
 
 _start = time.perf_counter()
 
@@ -21,7 +21,7 @@ _start = time.perf_counter()
 def say(markdown: str) -> None:
     """Show Markdown in the page: prose whose numbers are computed and so cannot go stale.
 
-    No line breaks between a number and its error or its "seeds". Outside a notebook the text is
+    No line breaks between a number and its error or its seeds. Outside a notebook the text is
     printed.
 
     Example:
