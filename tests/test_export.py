@@ -43,6 +43,13 @@ def test_a_model_that_generates_its_weights_is_not_exported_as_it_is(tmp_path):
     assert not path.exists()
 
 
+def test_the_same_network_gives_the_same_file(tmp_path):
+    network, note = nn.Linear(2, 2), {name: name for name in "ebdac"}
+    files = [save_safetensors(network, tmp_path / str(i), note).read_bytes() for i in range(4)]
+    assert len(set(files)) == 1
+    assert load_safetensors(nn.Linear(2, 2), tmp_path / "0") == note
+
+
 def test_tied_weights(tmp_path):
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     network[1].weight = network[0].weight

@@ -114,14 +114,18 @@ def accuracy_percent(records: Iterable[Record]) -> tuple[float, float | None, in
         >>> accuracy_percent([{"seed": 0, "test_accuracy": 0.96}])
         (96.0, None, 1)
     """
-    by_seed: dict[int, float] = {}
+    by_seed: dict[int, Record] = {}
     for record in records:
-        if record["seed"] in by_seed:
-            raise ValueError(f"records must be of different seeds, got seed {record['seed']} twice")
-        by_seed[record["seed"]] = 100 * record["test_accuracy"]
+        seed, found = record["seed"], record.get("id")
+        if seed in by_seed:
+            raise ValueError(
+                f"records must be of different seeds, got seed {seed} twice, "
+                f"{by_seed[seed].get('id')} and {found}"
+            )
+        by_seed[seed] = record
     if not by_seed:
         raise ValueError("records must not be empty, got none")
-    values = list(by_seed.values())
+    values = [100 * record["test_accuracy"] for record in by_seed.values()]
     return (
         statistics.fmean(values),
         statistics.stdev(values) if len(values) > 1 else None,

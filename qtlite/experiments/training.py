@@ -317,7 +317,10 @@ def _save_checkpoint(
         "parts": parts,
     }
     with whole_file(path) as unfinished:
-        torch.save(content, unfinished)
+        try:
+            torch.save(content, unfinished)
+        except RuntimeError as error:  # such as a full disk, of which PyTorch does not speak
+            raise OSError(f"checkpoint must be writable, got {path}: {error}") from error
 
 
 def _load_checkpoint(

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.export.new_file import new_file, require
-from qtlite.export.safetensors_file import read_metadata
+from qtlite.export.new_file import check_metadata, new_file, require
+from qtlite.export.safetensors_file import read_metadata, sort_header
 from qtlite.export.seal import OPEN_SEAL, seal_file
 from qtlite.inject import weight_shapes
 from qtlite.normalisation import WeightScale
@@ -65,6 +65,7 @@ def save_compressed(
         >>> torch.equal(again.to_classical().weight, model.to_classical().weight)
         True
     """
+    check_metadata(metadata)
     require("safetensors")
     from safetensors.torch import save_file
 
@@ -76,12 +77,17 @@ def save_compressed(
         raise ValueError(
             f"block must be the model's own {_name(model.qnn.block)!r}, got {_name(block)!r}"
         )
+    target, dtype = model._template[0], model.qnn.angles.dtype
+    own = target.get_parameter(next(iter(model._shapes))).dtype
+    if dtype != own:
+        raise ValueError(f"model must have its target's precision {own}, got {dtype}")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     notes = {**(metadata or {}), _MAP: json.dumps(_describe(model)), "seal": OPEN_SEAL}
     with new_file(path, overwrite) as unfinished:
         save_file(tensors, unfinished, notes)
+        sort_header(unfinished)
         seal_file(unfinished)
-        again, _ = load_compressed(unfinished, model._template[0], block=block)
+        again, _ = load_compressed(unfinished, target, block=block)
         with torch.no_grad():
             before, after = model.weights(), again.to(model.qnn.angles.device).weights()
         if not all(torch.equal(tensor, after[name]) for name, tensor in before.items()):

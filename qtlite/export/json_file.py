@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.export.from_pixels import FromPixels
-from qtlite.export.new_file import new_file
+from qtlite.export.new_file import check_metadata, new_file
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
 from qtlite.generated import check_plain
 
@@ -68,6 +68,7 @@ def save_json(
         )
     """
     check_plain(network)
+    check_metadata(metadata)
     content: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seal": OPEN_SEAL}
     content["metadata"] = dict(metadata or {})
     layers = network

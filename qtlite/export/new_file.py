@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,21 @@ def require(*packages: str) -> None:
             raise ImportError(
                 f"{package} must be installed for this: pip install 'qtlite[export]'"
             ) from error
+
+
+def check_metadata(metadata: Mapping[str, str] | None) -> None:
+    """Refuse what some formats could not hold.
+
+    Raises:
+        ValueError: if a key or a value is no string.
+
+    Example:
+        >>> check_metadata({"accuracy": 0.5})
+        Traceback (most recent call last):
+        ValueError: metadata must be strings, got {'accuracy': 0.5}
+    """
+    if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
+        raise ValueError(f"metadata must be strings, got {dict(metadata)}")
 
 
 def check_outputs(expected: Tensor, found: Tensor) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.new_file import check_outputs, new_file, one_output, require
+from qtlite.export.new_file import check_metadata, check_outputs, new_file, one_output, require
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
 from qtlite.generated import check_plain
 
@@ -57,6 +57,7 @@ def save_onnx(
         ['batch', 3]
     """
     check_plain(network)
+    check_metadata(metadata)
     require("onnx", "onnxscript", "onnxruntime")
     network = copy.deepcopy(network).eval()
     expected = one_output(network, example)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
-from qtlite.export.new_file import new_file, require
+from qtlite.export.new_file import check_metadata, new_file, require
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
 from qtlite.generated import check_plain
 
@@ -32,7 +33,7 @@ def save_safetensors(
         The path.
 
     Raises:
-        ValueError: if the network still generates its weights.
+        ValueError: if the network still generates its weights, or metadata are no strings.
         FileExistsError: if the file exists and ``overwrite`` is off.
 
     Example:
@@ -46,13 +47,32 @@ def save_safetensors(
         True
     """
     check_plain(network)
+    check_metadata(metadata)
     require("safetensors")
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
     with new_file(path, overwrite) as unfinished:
-        save_model(network, str(unfinished), metadata={**(metadata or {}), "seal": OPEN_SEAL})
+        try:
+            save_model(network, str(unfinished), metadata={**(metadata or {}), "seal": OPEN_SEAL})
+        except SafetensorError as error:  # such as a full disk
+            raise OSError(f"path must be writable, got {path}: {error}") from error
+        sort_header(unfinished)
         seal_file(unfinished)
     return Path(path)
+
+
+def sort_header(path: Path) -> None:
+    """Put the names in a .safetensors file's header in order: the same network, the same file.
+
+    The library writes metadata in an order that differs from run to run.
+    """
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
 
 def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, str]:

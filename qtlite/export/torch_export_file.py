@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.new_file import check_outputs, new_file, one_output
+from qtlite.export.new_file import check_metadata, check_outputs, new_file, one_output
 from qtlite.generated import check_plain
 
 _ABOUT = "qtlite.json"
@@ -89,6 +89,7 @@ def save_torch_export(
         (torch.Size([7, 2]), {'by': 'me'})
     """
     check_plain(network)
+    check_metadata(metadata)
     network = copy.deepcopy(network).eval()
     example = example.clone()  # it goes into the file, and a slice would take all its images along
     expected = one_output(network, example)
