@@ -83,8 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"qtlite: {error}", file=sys.stderr)
         return 2
-    except ModuleNotFoundError as error:
-        fix = "" if "pip install" in str(error) else ": pip install 'qtlite[experiments]'"
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and "pip install" not in str(error)
+        fix = ": pip install 'qtlite[experiments]'" if missing else ""
         print(f"qtlite: {error}{fix}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
