@@ -120,13 +120,15 @@ def test_processes_end_when_the_sweep_is_killed(tmp_path):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
 def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
     code = (
-        "import os, time\n"
+        "import os, signal, time\n"
         "from pathlib import Path\n"
         "from qtlite.experiments.engines import engine\n"
         "def work(name):\n"
         "    Path(name).write_text(str(os.getpid()))\n"
         "    time.sleep(600)\n"
         "if __name__ == '__main__':\n"
+        # a program that was started in the background ignores it
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    with engine(1) as executor:\n"
         "        jobs = [executor.submit(work, name) for name in 'abc']\n"
         "        jobs[0].result()\n"
@@ -140,7 +142,10 @@ def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
         wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
         worker = int((tmp_path / "a").read_text())
         os.killpg(sweep.pid, signal.SIGINT)  # to all, as a terminal does
-        _, errors = sweep.communicate(timeout=60)
+        try:
+            _, errors = sweep.communicate(timeout=60)
+        finally:
+            sweep.kill()  # if it has not ended
     assert not is_running(worker)
     assert not (tmp_path / "b").exists()
     assert "KeyboardInterrupt" in errors
