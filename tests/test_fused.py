@@ -491,6 +491,7 @@ def test_threads_do_not_change_one_bit(n_states, monkeypatch):
     monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
     monkeypatch.setattr(walk_plan, "WHOLE", walk_plan.CHUNK)
     monkeypatch.setattr(fused_numba, "SHARED", 0)
+    monkeypatch.setattr(fused_numba, "SHARED_WORK", 0)
     n_qubits = 17 if n_states == 1 else 9
     block = read_block(ry_linear_cnot, n_qubits, n_qubits)
     angles = torch.rand(6, n_qubits)
@@ -529,6 +530,7 @@ def _probabilities_in_a_fork(queue):
 def test_a_forked_process_can_go_on(monkeypatch):
     monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
     monkeypatch.setattr(fused_numba, "SHARED", 0)
+    monkeypatch.setattr(fused_numba, "SHARED_WORK", 0)
     monkeypatch.setattr(walk_plan, "WHOLE", walk_plan.CHUNK)
     monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
     torch.set_num_threads(2)

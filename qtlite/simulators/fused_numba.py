@@ -33,6 +33,7 @@ from qtlite.vectors import VECTOR_BYTES
 
 # vectors, 2 MB: smaller states stay in one core's L2 cache, and would be slow to fetch from there
 SHARED = 2**15
+SHARED_WORK = 2**23  # amplitudes times steps: with fewer, one thread was faster, too
 GROUPS = 32  # of the states in a batch: what threads share out
 KEPT_BYTES = 2**26  # of memory from one walk for the next: enough for a gradient of 22 qubits
 PARALLEL_WORK = 2**21  # amplitudes times steps: less is done before a thread has started
@@ -166,7 +167,8 @@ def _run(
     board = new_board.py_func(n_steps, plan.shape, overlaps.shape[2])
     if n_states == 1:
         loops, arguments = walk, (here, there, end, 0, *plan.walk, overlaps[0], board)
-        n_jobs = 1 << n_high if plan.size >= SHARED * lanes else 1
+        shared = plan.size >= SHARED * lanes and plan.work > SHARED_WORK
+        n_jobs = 1 << n_high if shared else 1
     else:
         loops, arguments = walk_batch, (here, there, end, *plan.walk, overlaps, board)
         n_jobs = n_groups
