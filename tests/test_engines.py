@@ -108,9 +108,7 @@ def test_processes_end_when_the_sweep_is_killed(tmp_path):
         "        print(executor.submit(os.getpid).result(), flush=True)\n"
         "        executor.submit(time.sleep, 600).result()\n"
     )
-    script = tmp_path / "sweep.py"
-    script.write_text(code)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as sweep:
+    with started(code, tmp_path, stdout=subprocess.PIPE) as sweep:
         worker = int(sweep.stdout.readline())
         os.kill(worker, 0)  # is there
         sweep.kill()
@@ -133,12 +131,7 @@ def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
         "        jobs = [executor.submit(work, name) for name in 'abc']\n"
         "        jobs[0].result()\n"
     )
-    script = tmp_path / "sweep.py"
-    script.write_text(code)
-    command = [sys.executable, script]
-    with subprocess.Popen(
-        command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
-    ) as sweep:
+    with started(code, tmp_path, stderr=subprocess.PIPE, start_new_session=True) as sweep:
         wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
         worker = int((tmp_path / "a").read_text())
         os.killpg(sweep.pid, signal.SIGINT)  # to all, as a terminal does
@@ -150,6 +143,13 @@ def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
     assert not (tmp_path / "b").exists()
     assert "KeyboardInterrupt" in errors
     assert errors.count("Traceback") == 1  # the sweep's own
+
+
+def started(code, folder, **options):
+    """A program in a process of its own, which works in the folder."""
+    script = folder / "sweep.py"
+    script.write_text(code)
+    return subprocess.Popen([sys.executable, script], cwd=folder, text=True, **options)
 
 
 def is_running(process):

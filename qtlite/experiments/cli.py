@@ -90,10 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         resumes = options.command in (_train, _sweep)
-        print(
-            "qtlite: interrupted" + "; the same command goes on from here" * resumes,
-            file=sys.stderr,
-        )
+        what_next = "; the same command goes on from here" if resumes else ""
+        print(f"qtlite: interrupted{what_next}", file=sys.stderr)
         return 130
 
 

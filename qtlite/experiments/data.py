@@ -150,11 +150,24 @@ def load_dataset(
     _check_name(name)
     if name == "digits":
         return _load_digits()
+    return _read(name, find_files(name, folder, download=download))
+
+
+def find_files(
+    name: str, folder: str | os.PathLike | None = None, *, download: bool = False
+) -> Path:
+    """The folder that ``load_dataset`` would read; arguments and errors are the same.
+
+    Args:
+        name: "mnist", "fashion_mnist" or "cifar10".
+        folder: see ``load_dataset``.
+        download: see ``load_dataset``.
+    """
     path = _data_folder(folder)
     if download:
         _download(name, path)
     _check_files(name, path)
-    return _read(name, path)
+    return path
 
 
 def available(name: str, folder: str | os.PathLike | None = None) -> bool:

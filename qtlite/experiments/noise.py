@@ -17,6 +17,7 @@ from qtlite.experiments.shots import network_from, sample_frequencies
 from qtlite.experiments.training import evaluate
 from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
+from qtlite.simulators.by_tensorcircuit import tensorcircuit_with
 
 
 def noisy_probabilities(angles: Tensor, error_rate: float) -> Tensor:
@@ -40,11 +41,9 @@ def noisy_probabilities(angles: Tensor, error_rate: float) -> Tensor:
         >>> noisy_probabilities(half_turn, 0.3)
         tensor([0.2000, 0.8000], dtype=torch.float64)
     """
-    import tensorcircuit as tc  # here: it takes seconds
-
     _check_rate(error_rate)
     n_qubits = angles.shape[1]
-    with tc.runtime_backend("numpy"), tc.runtime_dtype("complex128"):
+    with tensorcircuit_with("numpy", "complex128") as tc:
         after_ry = tc.channels.isotropicdepolarizingchannel(error_rate, 1)
         after_cnot = tc.channels.isotropicdepolarizingchannel(error_rate, 2)
         circuit = tc.DMCircuit(n_qubits)

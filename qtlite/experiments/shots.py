@@ -17,6 +17,7 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.training import evaluate
 from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
+from qtlite.simulators.by_tensorcircuit import tensorcircuit_with
 
 GRADIENTS = ("parameter_shift", "straight_through")
 SAMPLED_AT_ONCE = 2**20  # shots; the sampler holds several arrays of this length
@@ -46,15 +47,13 @@ def sample_frequencies(
         >>> sample_frequencies(torch.tensor([0.5, 0.0, 0.0, 0.5]), 8, generator)
         tensor([0.6250, 0.0000, 0.0000, 0.3750])
     """
-    import tensorcircuit as tc  # here: it takes seconds
-
     if n_shots < 1:
         raise ValueError(f"n_shots must be at least 1, got {n_shots}")
     rows = probabilities.detach().double().cpu().reshape(-1, probabilities.shape[-1])
     n_qubits = rows.shape[1].bit_length() - 1
     frequencies = torch.zeros_like(rows)
     # double precision: in single, 2**24 shots would see the rounding of the running sum of p
-    with tc.runtime_backend("numpy"), tc.runtime_dtype("complex128"):
+    with tensorcircuit_with("numpy", "complex128") as tc:
         for row, counts in zip(rows, frequencies, strict=True):
             circuit = tc.Circuit(n_qubits, inputs=(row / row.sum()).sqrt().numpy())
             for done in range(0, n_shots, SAMPLED_AT_ONCE):

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from qtlite.experiments.config import WEIGHT_DECAY, TrainConfig, recipe_config
 from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
-from qtlite.experiments.data import load_dataset
+from qtlite.experiments.data import find_files, load_dataset
 from qtlite.experiments.engines import engine, worker_line
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import record_id, recorded, write_json
@@ -379,8 +379,8 @@ def run_sweep(
         records / f"{record_id(config)}.json": config for config in configs if config not in done
     }
     if scheduler is None:
-        for dataset in sorted({config.dataset for config in waiting.values()}):
-            load_dataset(dataset, data, download=download)  # once, not in every run
+        for dataset in sorted({config.dataset for config in waiting.values()} - {"digits"}):
+            find_files(dataset, data, download=download)  # once, before any run
     finished, failed = [], []
     # the cluster's workers may have started in another folder
     places = (runs.absolute(), records.absolute(), data and os.path.abspath(data))

@@ -94,14 +94,13 @@ def with_weight_decay(records: Iterable[Record], dataset: str) -> list[Record]:
 
     Args:
         records: any.
-        dataset: such as "mnist".
+        dataset: "mnist", "fashion_mnist" or "cifar10".
 
     Example:
         >>> with_weight_decay([], "mnist")
         []
     """
-    decay = WEIGHT_DECAY.get(dataset)
-    return with_changes(records, dataset, model="classical", weight_decay=decay) if decay else []
+    return with_changes(records, dataset, model="classical", weight_decay=WEIGHT_DECAY[dataset])
 
 
 def accuracy_percent(records: Iterable[Record]) -> tuple[float, float | None, int]:
@@ -144,8 +143,8 @@ def format_accuracy(records: list[Record]) -> str:
     """
     if not records:
         return "–"
-    mean, deviation, n_seeds = accuracy_percent(records)
-    return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}") + f" ({n_seeds})"
+    number, n_seeds = _mean_and_deviation(records)
+    return f"{number} ({n_seeds})"
 
 
 def accuracy_in_words(records: list[Record]) -> str:
@@ -155,8 +154,13 @@ def accuracy_in_words(records: list[Record]) -> str:
         >>> accuracy_in_words([{"seed": 0, "test_accuracy": 0.96}])
         '96.00 % (1 seed)'
     """
-    number, seeds = format_accuracy(records).rsplit(" (", 1)
-    return f"{number} % ({seeds[:-1]} seed{'' if seeds == '1)' else 's'})"
+    number, n_seeds = _mean_and_deviation(records)
+    return f"{number} % ({n_seeds} seed{'s' if n_seeds > 1 else ''})"
+
+
+def _mean_and_deviation(records: list[Record]) -> tuple[str, int]:
+    mean, deviation, n_seeds = accuracy_percent(records)
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}", n_seeds
 
 
 def mean_difference(some: list[Record], others: list[Record]) -> tuple[float, float | None]:

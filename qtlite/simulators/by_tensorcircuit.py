@@ -16,19 +16,19 @@ _backend = RLock()
 
 
 @contextmanager
-def tensorcircuit_on_pytorch(dtype: str) -> Iterator[ModuleType]:
-    """TensorCircuit with the PyTorch backend and a complex dtype, one thread at a time.
+def tensorcircuit_with(backend: str, dtype: str) -> Iterator[ModuleType]:
+    """TensorCircuit with a backend and a complex dtype, one thread at a time.
 
     Both are global to the process; afterwards they are what they were.
 
     Example:
-        >>> with tensorcircuit_on_pytorch("complex64") as tc:
+        >>> with tensorcircuit_with("pytorch", "complex64") as tc:
         ...     tc.Circuit(1).probability()
         tensor([1., 0.])
     """
     import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
 
-    with _backend, tc.runtime_backend("pytorch"), tc.runtime_dtype(dtype):
+    with _backend, tc.runtime_backend(backend), tc.runtime_dtype(dtype):
         yield tc
 
 
@@ -50,5 +50,5 @@ def probabilities(n_qubits: int, angles: Tensor, block: Block) -> Tensor:
         [0.5, 0.0, 0.0, 0.5]
     """
     precision = "complex128" if angles.dtype == torch.float64 else "complex64"
-    with tensorcircuit_on_pytorch(precision):
+    with tensorcircuit_with("pytorch", precision):
         return build_circuit(n_qubits, angles, block).probability().to(angles.dtype)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qtlite.circuit import Block, build_circuit
-from qtlite.simulators.by_tensorcircuit import tensorcircuit_on_pytorch
+from qtlite.simulators.by_tensorcircuit import tensorcircuit_with
 
 TOLERANCE = 1e-9  # on matrix entries and angles of O(1), traced in double precision
 PROBES = (1.0, 1.0, 3.2, 3.2, 10.0, 10.0, 10.0)  # a block is traced at angles in +-these, radians
@@ -140,7 +140,7 @@ def _read(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
 
 
 def _gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
-    with tensorcircuit_on_pytorch("complex128") as tc:
+    with tensorcircuit_with("pytorch", "complex128") as tc:
         circuit = tc.Circuit(n_qubits)
         try:
             block(circuit, angles)
@@ -160,7 +160,7 @@ def _check(read: RealBlock, block: Block, angles: Tensor) -> None:
     start = torch.zeros(1, 2**read.n_qubits, dtype=angles.dtype)
     start[0, 0] = 1
     found = fused_torch.apply(read, read.step_angles(angles), start)[0]
-    with tensorcircuit_on_pytorch("complex128"):
+    with tensorcircuit_with("pytorch", "complex128"):
         state = build_circuit(read.n_qubits, angles, block).state()
     largest = found.abs().argmax()
     phase = state[largest] / found[largest]
