@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -56,8 +57,8 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
     tensors: list[Tensor] = []
     has_tanh: list[bool] = []
     for layer in net:
-        if isinstance(layer, nn.Linear) and layer.bias is not None:
-            tensors += [layer.weight, layer.bias]
+        if isinstance(layer, nn.Linear) and (bias := layer.bias) is not None:
+            tensors += [layer.weight, bias]
             has_tanh.append(False)
         elif isinstance(layer, nn.Tanh) and has_tanh and not has_tanh[-1]:
             has_tanh[-1] = True
@@ -65,9 +66,10 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
             raise ValueError(f"net must be Linear layers, each with at most a Tanh, got {layer}")
     if not tensors or tensors[-1].shape != (1,):
         raise ValueError(f"net must end in a Linear layer with one output, got {net}")
-    if any(len(below) != above.shape[1] for below, above in pairwise(tensors[::2])):
+    weights = tensors[::2]
+    if any(below.shape[0] != above.shape[1] for below, above in pairwise(weights)):
         raise ValueError(f"net must have layers that fit each other, got {net}")
-    n_inputs = tensors[0].shape[1]
+    n_inputs = weights[0].shape[1]
     if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != n_inputs - 1:
         raise ValueError(
             f"bits must have shape (M, {n_inputs - 1}), M >= 1, got {tuple(bits.shape)}"
@@ -78,7 +80,8 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
         raise ValueError("bits must not require a gradient, got one that does: call its detach()")
     fits = all(t.dtype == torch.float32 and t.is_cpu for t in (bits, column, *tensors))
     if fits and can_compile() and all(map(_is_plain, (net, *net))):
-        return _CompiledMLP.apply(bits, column, tuple(has_tanh), *tensors)
+        layout = _layout(tuple(has_tanh), n_inputs, *(weight.shape[0] for weight in weights))
+        return _CompiledMLP.apply(bits, column, layout, *tensors)
     return net(torch.cat([bits, column[:, None]], dim=1)).squeeze(1)
 
 
@@ -96,45 +99,56 @@ def _is_plain(module: nn.Module) -> bool:
     return type(module).forward in _FORWARDS and not any(hooks)
 
 
+class _Layout(NamedTuple):
+    """Sizes of a net; ``rounded`` and what follows for features rounded up, as the loops want."""
+
+    features: np.ndarray  # of the inputs and after each layer
+    sizes: list[int]  # of the weights and biases
+    has_tanh: np.ndarray  # of each layer
+    rounded: np.ndarray
+    n_parameters: int
+    n_outputs: int  # of all layers
+
+
 @lru_cache(maxsize=8)
-def _widths(*features: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """The features of the inputs and each layer, rounded up too; how many parameters are then."""
+def _layout(has_tanh: tuple[bool, ...], *features: int) -> _Layout:
     from qtlite.mapping_loops import rounded_up
 
     widths = np.array(features)
-    wider = rounded_up(widths)
-    return widths, wider, int((wider[1:] * (wider[:-1] + 1)).sum())
+    rounded = rounded_up(widths)
+    sizes = [size for below, above in pairwise(features) for size in (above * below, above)]
+    n_parameters = int((rounded[1:] * (rounded[:-1] + 1)).sum())
+    return _Layout(widths, sizes, np.array(has_tanh), rounded, n_parameters, int(rounded[1:].sum()))
 
 
 class _CompiledMLP(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx, bits: Tensor, column: Tensor, has_tanh: tuple[bool, ...], *tensors: Tensor
-    ) -> Tensor:
+    def forward(ctx, bits: Tensor, column: Tensor, layout: _Layout, *tensors: Tensor) -> Tensor:
         from qtlite import mapping_loops as loops
 
-        ctx.widths, widths, n_packed = _widths(tensors[0].shape[1], *map(len, tensors[1::2]))
-        n_lines = int(widths[1:].sum())
-        packed = np.zeros(n_packed, np.float32)
-        parameters = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        loops.pack(parameters.numpy(), ctx.widths, packed, False)
+        packed = np.zeros(layout.n_parameters, np.float32)
+        parameters = np.concatenate([tensor.numpy(force=True) for tensor in tensors], axis=None)
+        loops.pack(parameters, layout.features, packed, False)
 
+        widths, n_lines = layout.rounded, layout.n_outputs
         n_rows = column.shape[0]
         n_blocks = -(-n_rows // loops.ROWS)
         works = n_rows * packed.size > PARALLEL_WORK
         ctx.n_shares = min(torch.get_num_threads(), n_blocks) if works else 1
         stored = n_blocks * n_lines * loops.ROWS <= FEW_NUMBERS
         # torch's memory, not numpy's: it begins with a line of the cache, as vectors should
-        inputs = column.new_zeros(ctx.n_shares, int(widths[0]), loops.ROWS)
-        tables = column.new_empty(n_blocks if stored else ctx.n_shares, n_lines, loops.ROWS)
+        inputs = column.new_empty(ctx.n_shares, int(widths[0]), loops.ROWS)
+        n_tables = n_blocks if stored else ctx.n_shares
+        tables = column.new_empty(n_tables, n_lines + loops.TILE, loops.ROWS)
         # else the last hidden outputs: little, but they cost a big product. Here numpy's memory,
         # which asks the system for huge pages
-        keeps = not stored and len(has_tanh) > 1 and not has_tanh[-1]
+        keeps = not stored and len(layout.has_tanh) > 1 and not layout.has_tanh[-1]
         kept = np.empty((n_blocks if keeps else 0, widths[-2], loops.ROWS), np.float32)
         outputs = torch.empty_like(column)
+        ctx.layout = layout
         ctx.arguments = (
             bits.T.contiguous().numpy(), column.detach().contiguous().numpy(), widths,
-            np.array(has_tanh), packed, inputs.numpy(), tables.numpy(), kept,
+            layout.has_tanh, packed, inputs.numpy(), tables.numpy(), kept,
         )  # fmt: skip
         ctx.save_for_backward(bits, column, *tensors)
         _share_out(
@@ -150,8 +164,10 @@ class _CompiledMLP(torch.autograd.Function):
         _, column, *tensors = ctx.saved_tensors  # raises if one has been changed since
         *_, packed, _, tables, _ = ctx.arguments
         sums = np.zeros((ctx.n_shares, packed.size))
-        _, n_lines, n_rows = tables.shape
-        slopes = column.new_zeros(ctx.n_shares, n_lines + loops.TILE, n_rows).numpy()
+        if len(tables) * loops.ROWS < len(column):  # nothing in them is wanted
+            slopes = tables
+        else:
+            slopes = column.new_empty(ctx.n_shares, *tables.shape[1:]).numpy()
         column_gradients = column.new_empty(len(column) if ctx.needs_input_grad[1] else 0)
         given = output_gradients.contiguous().numpy()
         _share_out(
@@ -160,11 +176,11 @@ class _CompiledMLP(torch.autograd.Function):
                 *ctx.arguments, given, slopes, sums, column_gradients.numpy(), *share
             ),
         )
-        sizes = [tensor.numel() for tensor in tensors]
+        sizes = ctx.layout.sizes
         gradients = column.new_empty(sum(sizes))
-        loops.pack(gradients.numpy(), ctx.widths, sums.sum(0) if len(sums) > 1 else sums[0], True)
-        pieces = zip(gradients.split(sizes), tensors, strict=True)
-        shaped = (piece.view_as(tensor) for piece, tensor in pieces)
+        total = sums.sum(0) if len(sums) > 1 else sums[0]
+        loops.pack(gradients.numpy(), ctx.layout.features, total, True)
+        shaped = map(Tensor.view_as, gradients.split(sizes), tensors)
         return None, column_gradients if ctx.needs_input_grad[1] else None, None, *shaped
 
 

@@ -64,6 +64,7 @@ class FlatNormalisation:
             sizes,
             np.array(tensors),
             np.array([(scales[name].scale, scales[name].centre) for name in shapes]),
+            sum(n_rows for _, n_rows, _ in tensors),
         )
 
     def __call__(self, flat: Tensor) -> dict[str, Tensor]:
@@ -90,6 +91,7 @@ class _Layout(NamedTuple):
     sizes: list[int]
     tensors: np.ndarray  # see normalisation_loops.forward
     scales: np.ndarray
+    n_rows: int  # in all tensors
 
 
 class _Normalise(torch.autograd.Function):
@@ -97,8 +99,8 @@ class _Normalise(torch.autograd.Function):
     def forward(ctx, flat: Tensor, layout: _Layout) -> tuple[Tensor, ...]:
         from qtlite import normalisation_loops as loops
 
-        outputs = torch.empty_like(flat, memory_format=torch.contiguous_format)
-        ctx.layout, ctx.steepness = layout, np.empty(layout.tensors[:, 1].sum())
+        outputs = flat.new_empty(flat.shape)
+        ctx.layout, ctx.steepness = layout, np.empty(layout.n_rows)
         numbers = flat.detach().contiguous().numpy()
         loops.forward(numbers, layout.tensors, layout.scales, outputs.numpy(), ctx.steepness)
         ctx.save_for_backward(outputs)
@@ -111,7 +113,7 @@ class _Normalise(torch.autograd.Function):
         from qtlite import normalisation_loops as loops
 
         (outputs,) = ctx.saved_tensors  # raises if one has been changed since
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        _, _, tensors, scales = ctx.layout
-        loops.backward(flat.numpy(), tensors, scales, outputs.numpy(), ctx.steepness)
-        return flat, None
+        flat = np.concatenate([gradient.numpy(force=True) for gradient in gradients], axis=None)
+        tensors, scales = ctx.layout.tensors, ctx.layout.scales
+        loops.backward(flat, tensors, scales, outputs.numpy(), ctx.steepness)
+        return torch.from_numpy(flat), None

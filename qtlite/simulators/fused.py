@@ -190,20 +190,28 @@ class _Probabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, block: RealBlock, angles: Tensor) -> Tensor:
-        states = torch.eye(1, 2**block.n_qubits, dtype=angles.dtype, device=angles.device)
-        final = engine(angles.device, angles.dtype).apply(block, angles, states)
-        ctx.block = block
+        ctx.block, ctx.engine = block, engine(angles.device, angles.dtype)
+        start = _start(block.n_qubits, angles.device, angles.dtype)
+        final = ctx.engine.apply(block, angles, start)
         ctx.save_for_backward(angles, final)
-        return final[0].square()
+        return final.flatten().square()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradients: Tensor):
         angles, final = ctx.saved_tensors
-        run = engine(final.device, final.dtype)
         gradients = (final * gradients).mul_(2)
-        angle_gradients, _ = run.apply_adjoint(ctx.block, angles, final, gradients, initial=False)
+        angle_gradients, _ = ctx.engine.apply_adjoint(
+            ctx.block, angles, final, gradients, initial=False
+        )
         return None, angle_gradients
+
+
+@lru_cache(maxsize=2)
+def _start(n_qubits: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """|0...0>, shape (1, 2**N)."""
+    with torch.inference_mode(False):  # for later calls, whatever this one is for
+        return torch.eye(1, 2**n_qubits, dtype=dtype, device=device)
 
 
 def probabilities(block: RealBlock, angles: Tensor) -> Tensor:

@@ -147,9 +147,8 @@ def _run(
 
     step = n_states * (chunk + gap << n_high) + PADDING * lanes
     n_arrays = len(states) * min(1 + plan.n_moves, 2)
-    memory = _memory(n_arrays * step + lanes, plan.tan.dtype)
-    start = lanes - memory.ctypes.data % VECTOR_BYTES // memory.itemsize
-    arrays = [memory[start + a * step :][: step - PADDING * lanes] for a in range(n_arrays)]
+    memory = _memory(n_arrays * step, plan.tan.dtype)
+    arrays = [memory[a * step : (a + 1) * step - PADDING * lanes] for a in range(n_arrays)]
     here, there = tuple(arrays[: len(states)]), tuple(arrays[-len(states) :])
     for array, state in zip(here, states, strict=True):
         if plan.idle:
@@ -184,7 +183,7 @@ def _run(
 
 
 def _memory(n: int, dtype: np.dtype) -> np.ndarray:
-    """Room for n numbers, that of the last walk if it fits: new pages cost a sixth of a walk."""
+    """Room for n numbers, on whole vectors; the last walk's if it fits: new pages cost a sixth."""
     try:
         memory = _spare.pop()  # which nobody else has then
         if memory.dtype == dtype and memory.size >= n:
@@ -192,7 +191,9 @@ def _memory(n: int, dtype: np.dtype) -> np.ndarray:
     except IndexError:
         pass
     # numpy's memory, not torch's: it asks the system for huge pages
-    return np.empty(n, dtype)
+    memory = np.empty(n + VECTOR_BYTES // dtype.itemsize, dtype)
+    start = -memory.ctypes.data % VECTOR_BYTES // dtype.itemsize
+    return memory[start : start + n]
 
 
 def _run_with_help(loops: Callable, arguments: tuple, work: int, n_jobs: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qtlite.compiling import compiled
 from qtlite.simulators.real_block import RealBlock
-from qtlite.simulators.walk_loops import Permutations, n_moves
+from qtlite.simulators.walk_loops import Permutations
 from qtlite.vectors import VECTOR_BYTES
 
 WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache: not divided
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     @property
     def n_moves(self) -> int:
         """How often a walk takes the state to another array, its end left aside."""
-        return n_moves(self.permutations, self.order)
+        return len(self.order) - np.count_nonzero(self.permutations.n_cycles.take(self.order))
 
 
 def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = GAP) -> Plan:
@@ -74,7 +74,7 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
     A step's cosines all multiply its amplitudes as they are loaded. Where that would leave too
     little of them, the step is done as two with half its angles.
     """
-    angles = angles.detach().resolve_neg().numpy()
+    angles = angles.numpy(force=True)
     lanes = VECTOR_BYTES // angles.itemsize
     lane_bits = lanes.bit_length() - 1
     idle = max(0, lane_bits + 3 - block.n_qubits)
@@ -86,9 +86,9 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
     shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
     permutations, rotated = _tables(block, back, shape, idle)
     kinds, order, last, first = _steps(len(angles), block.n_steps, back)
-    half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
-    tan, scale, smallest = _gates(np.cos(half), np.sin(half), rotated, kinds, idle, angles)
+    tan, scale, smallest = _gates(angles, 0.5, back, rotated, kinds, idle, angles)
     if smallest < SMALLEST_SCALE:
+        half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
         n_steps = 1 + (np.abs(scale) < SMALLEST_SCALE)
         turns = np.where(block.rotated[kinds] & (n_steps == 2)[:, None], np.rint(half / np.pi), 0)
         half -= np.pi * turns  # which changes the sign of the state and nothing else
@@ -99,7 +99,7 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
         moves = np.full(len(kinds), block.n_steps)  # the identity
         moves[first] = order
         order = moves
-        tan, scale, _ = _gates(np.cos(half), np.sin(half), rotated, kinds, idle, angles)
+        tan, scale, _ = _gates(half, 1.0, False, rotated, kinds, idle, angles)
         scale[first] *= signs
     return Plan(shape, permutations, order, last, kinds, tan, scale, rotated, first, idle)
 
@@ -142,21 +142,25 @@ def _sequence(shape: tuple[int, int, int, int]) -> np.ndarray:
 
 
 @compiled
-def _gates(cos, sin, rotated, kinds, idle, like):
+def _gates(angles, part, back, rotated, kinds, idle, like):
     """Tangents, shape (steps, N), products of cosines, shape (steps,), and the smallest of these.
 
-    ``cos`` and ``sin`` are those of half the angles, without the ``idle`` qubits.
+    Both are of ``part`` of the angles, shape (steps, N without the ``idle`` qubits); ``back`` takes
+    the last step first and turns it back.
     """
-    n_steps = len(cos)
+    n_steps, n_qubits = angles.shape
     tan = np.zeros((n_steps, rotated.shape[1]), like.dtype)
     scale = np.empty(n_steps, like.dtype)
     smallest = np.inf
     for step in range(n_steps):
         product = 1.0
-        for q in range(cos.shape[1]):
+        row, sign = (n_steps - 1 - step, -part) if back else (step, part)
+        for q in range(n_qubits):
             if rotated[kinds[step], idle + q]:
-                tan[step, idle + q] = sin[step, q] / cos[step, q]
-                product *= cos[step, q]
+                angle = sign * np.float64(angles[row, q])
+                cos = np.cos(angle)
+                tan[step, idle + q] = np.sin(angle) / cos
+                product *= cos
         scale[step] = product
         smallest = min(smallest, abs(product))
     return tan, scale, smallest
