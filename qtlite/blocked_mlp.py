@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from qtlite.compiling import can_compile
+from qtlite.cuts import Cuts
 
 FEW_NUMBERS = 2**19  # of all layers' outputs: so few are stored for the backward pass
 PARALLEL_WORK = 2**24  # multiply-adds: fewer are done before a thread has started
@@ -103,7 +104,7 @@ class _Layout(NamedTuple):
     """Sizes of a net; ``rounded`` and what follows for features rounded up, as the loops want."""
 
     features: np.ndarray  # of the inputs and after each layer
-    sizes: list[int]  # of the weights and biases
+    cuts: Cuts  # the weights and biases
     has_tanh: np.ndarray  # of each layer
     rounded: np.ndarray
     n_parameters: int
@@ -116,9 +117,10 @@ def _layout(has_tanh: tuple[bool, ...], *features: int) -> _Layout:
 
     widths = np.array(features)
     rounded = rounded_up(widths)
-    sizes = [size for below, above in pairwise(features) for size in (above * below, above)]
+    shapes = [shape for below, above in pairwise(features) for shape in ((above, below), (above,))]
     n_parameters = int((rounded[1:] * (rounded[:-1] + 1)).sum())
-    return _Layout(widths, sizes, np.array(has_tanh), rounded, n_parameters, int(rounded[1:].sum()))
+    n_outputs = int(rounded[1:].sum())
+    return _Layout(widths, Cuts(shapes), np.array(has_tanh), rounded, n_parameters, n_outputs)
 
 
 class _CompiledMLP(torch.autograd.Function):
@@ -161,7 +163,7 @@ class _CompiledMLP(torch.autograd.Function):
     def backward(ctx, output_gradients: Tensor):
         from qtlite import mapping_loops as loops
 
-        _, column, *tensors = ctx.saved_tensors  # raises if one has been changed since
+        _, column, *_ = ctx.saved_tensors  # raises if one has been changed since
         *_, packed, _, tables, _ = ctx.arguments
         sums = np.zeros((ctx.n_shares, packed.size))
         if len(tables) * loops.ROWS < len(column):  # nothing in them is wanted
@@ -176,12 +178,12 @@ class _CompiledMLP(torch.autograd.Function):
                 *ctx.arguments, given, slopes, sums, column_gradients.numpy(), *share
             ),
         )
-        sizes = ctx.layout.sizes
-        gradients = column.new_empty(sum(sizes))
+        cuts = ctx.layout.cuts
+        gradients = column.new_empty(sum(cuts.sizes))
         total = sums.sum(0) if len(sums) > 1 else sums[0]
         loops.pack(gradients.numpy(), ctx.layout.features, total, True)
-        shaped = map(Tensor.view_as, gradients.split(sizes), tensors)
-        return None, column_gradients if ctx.needs_input_grad[1] else None, None, *shaped
+        wanted = column_gradients if ctx.needs_input_grad[1] else None
+        return None, wanted, None, *cuts(gradients)
 
 
 def _share_out(n_shares: int, work: Callable[[tuple[int, int]], None]) -> None:

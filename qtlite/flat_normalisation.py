@@ -9,8 +9,6 @@ same but for rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qtlite.compiling import can_compile
+from qtlite.cuts import Cuts
 from qtlite.inject import count_weights, split_weights
 from qtlite.normalisation import WeightScale, normalise_weights
 
@@ -52,16 +51,13 @@ class FlatNormalisation:
     ):
         self.shapes, self.scales, self.scheme = shapes, scales, scheme
         self._n_weights = count_weights(shapes)
-        sizes = list(map(prod, shapes.values()))
+        cuts = Cuts(shapes.values())
         tensors = []
-        for start, size, (name, shape) in zip(
-            accumulate([0, *sizes[:-1]]), sizes, shapes.items(), strict=True
-        ):
+        for start, size, (name, shape) in zip(cuts.starts, cuts.sizes, shapes.items(), strict=True):
             n_rows = shape[0] if scales[name].has_rows else 0
             tensors.append((start, n_rows, size // max(n_rows, 1)))
         self._layout = _Layout(
-            tuple(shapes.values()),
-            sizes,
+            cuts,
             np.array(tensors),
             np.array([(scales[name].scale, scales[name].centre) for name in shapes]),
             sum(n_rows for _, n_rows, _ in tensors),
@@ -87,8 +83,7 @@ class FlatNormalisation:
 
 
 class _Layout(NamedTuple):
-    shapes: tuple[torch.Size, ...]
-    sizes: list[int]
+    cuts: Cuts
     tensors: np.ndarray  # see normalisation_loops.forward
     scales: np.ndarray
     n_rows: int  # in all tensors
@@ -104,8 +99,7 @@ class _Normalise(torch.autograd.Function):
         numbers = flat.detach().contiguous().numpy()
         loops.forward(numbers, layout.tensors, layout.scales, outputs.numpy(), ctx.steepness)
         ctx.save_for_backward(outputs)
-        pieces = outputs.split(layout.sizes)
-        return tuple(map(Tensor.view, pieces, layout.shapes))
+        return layout.cuts(outputs)
 
     @staticmethod
     @once_differentiable
