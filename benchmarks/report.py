@@ -239,10 +239,10 @@ counts; of many, up to 17 qubits all stays in a core's L2 cache.
 ## Mapping nets
 
 Value and gradient of a mapping net's parameters and of its probability column. "Flops alone": its
-products, without tanh and nothing computed twice, at the measured peak of as many cores. Of
-CIFAR-10's rows `nn.Sequential` stores a gigabyte, which PyTorch gives back to the system after each
-step, and asks for again page by page. Our training keeps it (`qtlite.experiments.memory`), whatever
-the mapping net.
+products, without tanh and nothing computed twice, at the measured peak of as many cores. For
+CIFAR-10 `nn.Sequential` takes hundreds of megabytes, which PyTorch gives back to the system and
+asks for again, page by page, in the next step. Our training keeps them
+(`qtlite.experiments.memory`), whatever the mapping net.
 
 {_mapping_nets(results)}
 

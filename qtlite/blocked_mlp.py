@@ -65,11 +65,14 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
             has_tanh[-1] = True
         else:
             raise ValueError(f"net must be Linear layers, each with at most a Tanh, got {layer}")
-    if not tensors or tensors[-1].shape != (1,):
+    weights, biases = tensors[::2], tensors[1::2]
+    if not weights or weights[-1].shape[0] != 1:
         raise ValueError(f"net must end in a Linear layer with one output, got {net}")
-    weights = tensors[::2]
-    if any(below.shape[0] != above.shape[1] for below, above in pairwise(weights)):
-        raise ValueError(f"net must have layers that fit each other, got {net}")
+    pairs = zip(weights, biases, strict=True)
+    if any(below.shape[0] != above.shape[1] for below, above in pairwise(weights)) or any(
+        bias.shape != weight.shape[:1] for weight, bias in pairs
+    ):
+        raise ValueError(f"net must have layers and biases that fit each other, got {net}")
     n_inputs = weights[0].shape[1]
     if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != n_inputs - 1:
         raise ValueError(

@@ -26,7 +26,7 @@ print(pages())
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' allocators differ")
 @pytest.mark.parametrize(("n_bytes", "n_blocks"), [(20_000_000, 200), (200_000_000, 2)])
 def test_a_later_round_finds_the_memory_of_the_first(n_bytes, n_blocks):
-    # settings of the C library's own come first: Dask's, for one, which other tests may have met
+    # without settings of the C library's own: Dask's, for one, which other tests may have met
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     pages = []
     for keep in (False, True):

@@ -191,8 +191,8 @@ class _Probabilities(torch.autograd.Function):
     @staticmethod
     def forward(ctx, block: RealBlock, angles: Tensor) -> Tensor:
         ctx.block, ctx.engine = block, engine(angles.device, angles.dtype)
-        start = _start(block.n_qubits, angles.device, angles.dtype)
-        final = ctx.engine.apply(block, angles, start)
+        states = torch.eye(1, 2**block.n_qubits, dtype=angles.dtype, device=angles.device)
+        final = ctx.engine.apply(block, angles, states)
         ctx.save_for_backward(angles, final)
         return final.flatten().square()
 
@@ -205,13 +205,6 @@ class _Probabilities(torch.autograd.Function):
             ctx.block, angles, final, gradients, initial=False
         )
         return None, angle_gradients
-
-
-@lru_cache(maxsize=2)
-def _start(n_qubits: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """|0...0>, shape (1, 2**N)."""
-    with torch.inference_mode(False):  # for later calls, whatever this one is for
-        return torch.eye(1, 2**n_qubits, dtype=dtype, device=device)
 
 
 def probabilities(block: RealBlock, angles: Tensor) -> Tensor:

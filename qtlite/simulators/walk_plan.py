@@ -74,7 +74,7 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
     A step's cosines all multiply its amplitudes as they are loaded. Where that would leave too
     little of them, the step is done as two with half its angles.
     """
-    angles = angles.numpy(force=True)
+    angles = np.ascontiguousarray(angles.numpy(force=True))
     lanes = VECTOR_BYTES // angles.itemsize
     lane_bits = lanes.bit_length() - 1
     idle = max(0, lane_bits + 3 - block.n_qubits)
