@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from qtlite.compiling import compiled
 from qtlite.simulators.real_block import RealBlock
-from qtlite.simulators.walk_loops import Permutations
+from qtlite.simulators.walk_loops import Permutations, n_moves
 from qtlite.vectors import VECTOR_BYTES
 
 WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache: not divided
@@ -24,6 +24,7 @@ GAP = 9  # vectors
 # are taken in between, and must be far from the smallest float32.
 SMALLEST_SCALE = 2.0**-32
 
+_known_routes: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 _known_tables: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 
 
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
     rotated: np.ndarray  # (kinds, N), whether a qubit has a rotation
     first: np.ndarray  # each angle row's step: where it became two, the first
     idle: int  # qubits in front that a small circuit lacks
+    n_moves: int  # how often a walk takes the state to another array, its end left aside
 
     @property
     def walk(self) -> tuple:
@@ -57,11 +59,6 @@ class Plan(NamedTuple):
         """Amplitudes times steps, for a state."""
         return self.size * len(self.order)
 
-    @property
-    def n_moves(self) -> int:
-        """How often a walk takes the state to another array, its end left aside."""
-        return len(self.order) - np.count_nonzero(self.permutations.n_cycles.take(self.order))
-
 
 def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = GAP) -> Plan:
     """Lay out a walk through the block's steps, or ``back`` from their end; angles (steps, N).
@@ -75,17 +72,11 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
     little of them, the step is done as two with half its angles.
     """
     angles = np.ascontiguousarray(angles.numpy(force=True))
-    lanes = VECTOR_BYTES // angles.itemsize
-    lane_bits = lanes.bit_length() - 1
-    idle = max(0, lane_bits + 3 - block.n_qubits)
-    vector_bits = block.n_qubits + idle - lane_bits
-    n_vectors = 1 << vector_bits
-    chunk = n_vectors if n_vectors <= WHOLE else max(CHUNK, n_vectors // MOST_CHUNKS)
-    n_bits = chunk.bit_length() - 1
-    n_high = vector_bits - n_bits
-    shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
-    permutations, rotated = _tables(block, back, shape, idle)
-    kinds, order, last, first = _steps(len(angles), block.n_steps, back)
+    known = _known_routes.setdefault(block, {})
+    key = len(angles), angles.itemsize, back, gap
+    if key not in known:
+        known[key] = _route(block, *key)
+    shape, permutations, order, last, kinds, rotated, first, idle, moves = known[key]
     tan, scale, smallest = _gates(angles, 0.5, back, rotated, kinds, idle, angles)
     if smallest < SMALLEST_SCALE:
         half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
@@ -96,15 +87,45 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
         first = n_steps.cumsum() - n_steps
         half = np.repeat(half / n_steps[:, None], n_steps, axis=0)
         kinds = np.repeat(kinds, n_steps)
-        moves = np.full(len(kinds), block.n_steps)  # the identity
-        moves[first] = order
-        order = moves
+        whole = order
+        order = np.full(len(kinds), block.n_steps)  # the identity
+        order[first] = whole
+        moves = n_moves(permutations, order)
         tan, scale, _ = _gates(half, 1.0, False, rotated, kinds, idle, angles)
         scale[first] *= signs
-    return Plan(shape, permutations, order, last, kinds, tan, scale, rotated, first, idle)
+    return Plan(shape, permutations, order, last, kinds, tan, scale, rotated, first, idle, moves)
 
 
-@lru_cache(maxsize=64)
+class _Route(NamedTuple):
+    """What of a plan does not depend on the angles."""
+
+    shape: tuple[int, int, int, int]
+    permutations: Permutations
+    order: np.ndarray
+    last: int
+    kinds: np.ndarray
+    rotated: np.ndarray
+    first: np.ndarray
+    idle: int
+    n_moves: int
+
+
+def _route(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) -> _Route:
+    lanes = VECTOR_BYTES // itemsize
+    lane_bits = lanes.bit_length() - 1
+    idle = max(0, lane_bits + 3 - block.n_qubits)
+    vector_bits = block.n_qubits + idle - lane_bits
+    n_vectors = 1 << vector_bits
+    chunk = n_vectors if n_vectors <= WHOLE else max(CHUNK, n_vectors // MOST_CHUNKS)
+    n_bits = chunk.bit_length() - 1
+    n_high = vector_bits - n_bits
+    shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
+    permutations, rotated = _tables(block, back, shape, idle)
+    kinds, order, last, first = _steps(n_steps, block.n_steps, back)
+    moves = n_moves(permutations, order)
+    return _Route(shape, permutations, order, last, kinds, rotated, first, idle, moves)
+
+
 def _steps(
     n_steps: int, n_kinds: int, back: bool
 ) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
