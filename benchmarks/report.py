@@ -222,9 +222,9 @@ One value and gradient at 19 × 323 raises the process's memory by \
 ## How far from the floor
 
 The forward pass alone on one thread, against its flops (2 for each Ry and amplitude) over the
-measured peak ({results["peaks"]["flops_per_s"] / 1e9:.0f} Gflop/s, the faster of multiply-adds in
-registers and a product of large matrices) and its bytes over the measured speed of a copy of the
-same size.
+measured peak ({results["floor"][0]["flops_per_s"] / 1e9:.0f} Gflop/s, the faster of multiply-adds
+in registers and a product of large matrices) and its bytes over the measured speed of a copy of the
+same size; all in turn.
 
 {_floor(results)}
 

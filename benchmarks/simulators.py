@@ -17,8 +17,9 @@ import multiprocessing
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,58 +110,64 @@ def _multiply_and_add(values: np.ndarray, a: np.float32, b: np.float32) -> None:
         values[i] = value
 
 
-def machine_peaks() -> dict[str, float]:
-    """Of one core: single-precision flop/s and bytes/s (copies, three sizes).
+def peak_calls() -> dict[str, tuple[Callable[[], object], int]]:
+    """What a processor does at most: calls, with the single-precision flops or bytes of each.
 
-    The flops are the faster of two: chains of 8 multiply-adds in registers on an array that fits
-    the first cache, for which LLVM may take vectors of half the width, and a product of matrices.
+    Flops in two ways, of which the faster counts: chains of 8 multiply-adds in registers on an
+    array that fits the first cache, for which LLVM may take vectors of half the width, and a
+    product of matrices, on all threads that PyTorch may take. Bytes: copies of a state.
     """
-    values = np.ones(4096, np.float32)
-    calls = 200
+    values, n_chains = np.ones(4096, np.float32), 200
     a, b = np.float32(0.5), np.float32(0.25)
 
-    def multiply_and_add():
-        for _ in range(calls):
+    def chains():
+        for _ in range(n_chains):
             _multiply_and_add(values, a, b)
 
-    chains = 2 * 8 * values.size * calls / measure(multiply_and_add)["min_s"]
-    torch.set_num_threads(1)
     matrix = torch.ones(1024, 1024)
-    product = 2 * 1024**3 / measure(lambda: matrix @ matrix)["min_s"]
-    peaks = {"flops_per_s": max(chains, product)}
-    for n_qubits in (13, 19, 22):
+    calls = {
+        "chains": (chains, 2 * 8 * values.size * n_chains),
+        "product": (lambda: matrix @ matrix, 2 * 1024**3),
+    }
+    for n_qubits in (13, 19):
         source = np.ones(2**n_qubits, np.float32)
-        target = np.empty_like(source)
-        calls = max(1, 2**22 >> n_qubits)
+        target, n_copies = np.empty_like(source), 2**22 >> n_qubits
 
-        def copy(source=source, target=target, calls=calls):
-            for _ in range(calls):
+        def copy(source=source, target=target, n_copies=n_copies):
+            for _ in range(n_copies):
                 np.copyto(target, source)
 
-        peaks[f"bytes_per_s_{n_qubits}"] = 2 * source.nbytes * calls / measure(copy)["min_s"]
-    return peaks
+        calls[f"copy_{n_qubits}"] = copy, 2 * source.nbytes * n_copies
+    return calls
 
 
-def forward_and_floor(n_qubits: int, n_blocks: int, peaks: dict[str, float]) -> dict[str, Any]:
+def forward_and_floor() -> Iterator[dict[str, Any]]:
     """The forward loops alone on one thread, and the least time they could take on this machine.
 
     An Ry costs 2 flops an amplitude (the cosine, common to all, aside); a block reads and writes
-    the state once.
+    the state once. What the machine can do is measured in turn with them.
     """
     torch.set_num_threads(1)
-    block = read_block(ry_linear_cnot, n_qubits, n_qubits)
-    angles = torch.rand(n_blocks, n_qubits)
-    state = torch.zeros(1, 2**n_qubits)
-    state[0, 0] = 1
-    flops = 2 * n_qubits * 2**n_qubits * n_blocks
-    nbytes = 2 * 4 * 2**n_qubits * n_blocks
-    return {
-        "n_qubits": n_qubits,
-        "n_blocks": n_blocks,
-        "flops_s": flops / peaks["flops_per_s"],
-        "bytes_s": nbytes / peaks[f"bytes_per_s_{n_qubits}"],
-        **measure(lambda: fused_numba.apply(block, angles, state)),
-    }
+    peaks = peak_calls()
+    calls: dict[Hashable, Callable[[], object]] = {name: call for name, (call, _) in peaks.items()}
+    sizes = (13, 121), (19, 19)
+    for n_qubits, n_blocks in sizes:
+        block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+        arguments = block, torch.rand(n_blocks, n_qubits), torch.eye(1, 2**n_qubits)
+        calls[n_qubits, n_blocks] = partial(fused_numba.apply, *arguments)
+    times = measure_in_turn(calls)
+    rates = {name: amount / times[name]["median_s"] for name, (_, amount) in peaks.items()}
+    for n_qubits, n_blocks in sizes:
+        amplitudes = 2**n_qubits * n_blocks
+        flops_per_s = max(rates["chains"], rates["product"])
+        yield {
+            "n_qubits": n_qubits,
+            "n_blocks": n_blocks,
+            "flops_per_s": flops_per_s,
+            "flops_s": 2 * n_qubits * amplitudes / flops_per_s,
+            "bytes_s": 2 * 4 * amplitudes / rates[f"copy_{n_qubits}"],
+            **times[n_qubits, n_blocks],
+        }
 
 
 def growth() -> Iterator[dict[str, Any]]:
@@ -204,14 +211,13 @@ def _memory_here(n_qubits: int, n_blocks: int) -> int:
 # --------------------------------------------------------------------- mapping nets, training steps
 
 
-def mapping_nets(peaks: dict[str, float], keep: bool) -> Iterator[dict[str, Any]]:
+def mapping_nets(keep: bool) -> Iterator[dict[str, Any]]:
     """Value and gradient of the mapping nets' weights and probability column: plain, and ours.
 
     Beside them the least time for the products alone: one forwards, and backwards one for the
     weights' gradient and one for the inputs', of whose first layer the column is enough.
 
     Args:
-        peaks: what ``machine_peaks`` returned.
         keep: freed memory for the next step, from now on, as our training does. PyTorch by itself
             gives back blocks of the size of the plain net's tables; so it must be asked first,
             before other measurements have left memory to use again.
@@ -235,9 +241,19 @@ def mapping_nets(peaks: dict[str, float], keep: bool) -> Iterator[dict[str, Any]
 
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            row = {"dataset": dataset, "n_weights": n_weights, "threads": threads, "kept": keep}
-            row["flops_s"] = n_flops / (peaks["flops_per_s"] * threads)
-            yield row | measure_in_turn({"plain": plain, "ours": ours})
+            peaks = {name: peak_calls()[name] for name in ("chains", "product")}
+            calls = {"plain": plain, "ours": ours} | {name: peaks[name][0] for name in peaks}
+            times = measure_in_turn(calls)
+            chains, product = (peaks[name][1] / times[name]["median_s"] for name in peaks)
+            yield {
+                "dataset": dataset,
+                "n_weights": n_weights,
+                "threads": threads,
+                "kept": keep,
+                "flops_s": n_flops / max(chains * threads, product),
+                "plain": times["plain"],
+                "ours": times["ours"],
+            }
 
 
 def optimiser_step(
@@ -316,8 +332,7 @@ def run(quick: bool) -> dict[str, Any]:
     folder = Path(__file__).parent
     engines, left_out = agreeing(ENGINES)
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    peaks = machine_peaks()
-    nets = list(mapping_nets(peaks, keep=False))
+    nets = list(mapping_nets(keep=False))
     cases = []
     for n_qubits, n_blocks in CASES:
         for engine in engines:
@@ -340,12 +355,11 @@ def run(quick: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": package_versions(PACKAGES),
         "left_out": left_out,
-        "peaks": peaks,
         "cases": cases,
         "growth": list(growth()),
-        "floor": [forward_and_floor(*case, peaks) for case in ((13, 121), (19, 19))],
+        "floor": list(forward_and_floor()),
         "memory_bytes_19_323": memory_of(19, 323),
-        "mapping_nets": nets + list(mapping_nets(peaks, keep=True)),
+        "mapping_nets": nets + list(mapping_nets(keep=True)),
         "training_steps": list(training_steps()),
     }
     return results | (sweeps(engines) if not quick else {})

@@ -65,8 +65,6 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
 
     Of a divided state, there are ``gap`` vectors behind each chunk.
 
-    The first sweep needs 8 vectors: smaller circuits get idle qubits in front.
-
     A rotation is cos * [[1, -tan], [tan, 1]]: without the cosine, one multiply-add an amplitude.
     A step's cosines all multiply its amplitudes as they are loaded. Where that would leave too
     little of them, the step is done as two with half its angles.
@@ -97,7 +95,7 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
 
 
 class _Route(NamedTuple):
-    """What of a plan does not depend on the angles."""
+    """What of a plan does not depend on the angles: see there."""
 
     shape: tuple[int, int, int, int]
     permutations: Permutations
@@ -111,6 +109,7 @@ class _Route(NamedTuple):
 
 
 def _route(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) -> _Route:
+    """The first sweep needs 8 vectors: smaller circuits get idle qubits in front."""
     lanes = VECTOR_BYTES // itemsize
     lane_bits = lanes.bit_length() - 1
     idle = max(0, lane_bits + 3 - block.n_qubits)
