@@ -110,12 +110,16 @@ def _multiply_and_add(values: np.ndarray, a: np.float32, b: np.float32) -> None:
         values[i] = value
 
 
-def peak_calls() -> dict[str, tuple[Callable[[], object], int]]:
-    """What a processor does at most: calls, with the single-precision flops or bytes of each.
+# a call, and how many flops or bytes are its work
+Work = tuple[Callable[[], object], int]
 
-    Flops in two ways, of which the faster counts: chains of 8 multiply-adds in registers on an
-    array that fits the first cache, for which LLVM may take vectors of half the width, and a
-    product of matrices, on all threads that PyTorch may take. Bytes: copies of a state.
+
+def flop_calls() -> dict[str, Work]:
+    """Single-precision flops in two ways, of which the faster is what a processor does at most.
+
+    Chains of 8 multiply-adds in registers on an array that fits the first cache, for which LLVM may
+    take vectors of half the width, on one thread; and a product of matrices, on all threads that
+    PyTorch may take.
     """
     values, n_chains = np.ones(4096, np.float32), 200
     a, b = np.float32(0.5), np.float32(0.25)
@@ -125,20 +129,27 @@ def peak_calls() -> dict[str, tuple[Callable[[], object], int]]:
             _multiply_and_add(values, a, b)
 
     matrix = torch.ones(1024, 1024)
-    calls = {
+    return {
         "chains": (chains, 2 * 8 * values.size * n_chains),
         "product": (lambda: matrix @ matrix, 2 * 1024**3),
     }
-    for n_qubits in (13, 19):
-        source = np.ones(2**n_qubits, np.float32)
-        target, n_copies = np.empty_like(source), 2**22 >> n_qubits
 
-        def copy(source=source, target=target, n_copies=n_copies):
-            for _ in range(n_copies):
-                np.copyto(target, source)
 
-        calls[f"copy_{n_qubits}"] = copy, 2 * source.nbytes * n_copies
-    return calls
+def copies(n_qubits: int) -> Work:
+    """Copies of a state."""
+    source, n_copies = np.ones(2**n_qubits, np.float32), 2**22 >> n_qubits
+    target = np.empty_like(source)
+
+    def copy():
+        for _ in range(n_copies):
+            np.copyto(target, source)
+
+    return copy, 2 * source.nbytes * n_copies
+
+
+def rates(works: dict[str, Work], times: dict[Any, dict[str, Any]]) -> dict[str, float]:
+    """Flops or bytes per second."""
+    return {name: amount / times[name]["median_s"] for name, (_, amount) in works.items()}
 
 
 def forward_and_floor() -> Iterator[dict[str, Any]]:
@@ -148,24 +159,24 @@ def forward_and_floor() -> Iterator[dict[str, Any]]:
     the state once. What the machine can do is measured in turn with them.
     """
     torch.set_num_threads(1)
-    peaks = peak_calls()
-    calls: dict[Hashable, Callable[[], object]] = {name: call for name, (call, _) in peaks.items()}
     sizes = (13, 121), (19, 19)
+    works = flop_calls() | {f"copy_{n_qubits}": copies(n_qubits) for n_qubits, _ in sizes}
+    calls: dict[Hashable, Callable[[], object]] = {name: call for name, (call, _) in works.items()}
     for n_qubits, n_blocks in sizes:
         block = read_block(ry_linear_cnot, n_qubits, n_qubits)
         arguments = block, torch.rand(n_blocks, n_qubits), torch.eye(1, 2**n_qubits)
         calls[n_qubits, n_blocks] = partial(fused_numba.apply, *arguments)
     times = measure_in_turn(calls)
-    rates = {name: amount / times[name]["median_s"] for name, (_, amount) in peaks.items()}
+    peaks = rates(works, times)
+    flops_per_s = max(peaks["chains"], peaks["product"])
     for n_qubits, n_blocks in sizes:
         amplitudes = 2**n_qubits * n_blocks
-        flops_per_s = max(rates["chains"], rates["product"])
         yield {
             "n_qubits": n_qubits,
             "n_blocks": n_blocks,
             "flops_per_s": flops_per_s,
             "flops_s": 2 * n_qubits * amplitudes / flops_per_s,
-            "bytes_s": 2 * 4 * amplitudes / rates[f"copy_{n_qubits}"],
+            "bytes_s": 2 * 4 * amplitudes / peaks[f"copy_{n_qubits}"],
             **times[n_qubits, n_blocks],
         }
 
@@ -224,6 +235,7 @@ def mapping_nets(keep: bool) -> Iterator[dict[str, Any]]:
     """
     if keep:
         keep_freed_memory()
+    works = flop_calls()
     for dataset in ("mnist", "cifar10"):
         model = build_model(recipe_config("qtlite", dataset, n_blocks=1))
         net, bits, n_weights = model.mapping.layers, model._bits, model.n_weights
@@ -239,18 +251,17 @@ def mapping_nets(keep: bool) -> Iterator[dict[str, Any]]:
         def ours(net=net, bits=bits, column=column, sensitivity=sensitivity):
             (blocked_mlp(net, bits, column) @ sensitivity).backward()
 
+        calls = {"plain": plain, "ours": ours} | {name: call for name, (call, _) in works.items()}
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            peaks = {name: peak_calls()[name] for name in ("chains", "product")}
-            calls = {"plain": plain, "ours": ours} | {name: peaks[name][0] for name in peaks}
             times = measure_in_turn(calls)
-            chains, product = (peaks[name][1] / times[name]["median_s"] for name in peaks)
+            peaks = rates(works, times)
             yield {
                 "dataset": dataset,
                 "n_weights": n_weights,
                 "threads": threads,
                 "kept": keep,
-                "flops_s": n_flops / max(chains * threads, product),
+                "flops_s": n_flops / max(peaks["chains"] * threads, peaks["product"]),
                 "plain": times["plain"],
                 "ours": times["ours"],
             }

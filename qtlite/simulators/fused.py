@@ -59,8 +59,8 @@ def _has_triton(device: torch.device) -> bool:
 class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx, block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
-        final = engine(states.device, states.dtype).apply(block, angles, states)
-        ctx.block = block
+        ctx.block, ctx.engine = block, engine(states.device, states.dtype)
+        final = ctx.engine.apply(block, angles, states)
         ctx.save_for_backward(angles, final)
         return final
 
@@ -68,7 +68,7 @@ class _Apply(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradients: Tensor):
         angles, final = ctx.saved_tensors
-        angle_gradients, state_gradients = engine(final.device, final.dtype).apply_adjoint(
+        angle_gradients, state_gradients = ctx.engine.apply_adjoint(
             ctx.block, angles, final, gradients.contiguous(), initial=ctx.needs_input_grad[2]
         )
         return None, angle_gradients, state_gradients
@@ -99,17 +99,15 @@ def apply_block(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
 class _Expect(torch.autograd.Function):
     @staticmethod
     def forward(ctx, block: RealBlock, angles: Tensor, qubits: Tensor, keep: bool) -> Tensor:
-        run = engine(angles.device, angles.dtype)
-        values, finals = run.expectations(block, angles, qubits, keep)
-        ctx.block = block
+        ctx.block, ctx.engine = block, engine(angles.device, angles.dtype)
+        values, finals = ctx.engine.expectations(block, angles, qubits, keep)
         ctx.save_for_backward(angles, qubits, finals)
         return values
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradients: Tensor):
-        run = engine(gradients.device, gradients.dtype)
-        found = run.expectations_adjoint(ctx.block, *ctx.saved_tensors, gradients)
+        found = ctx.engine.expectations_adjoint(ctx.block, *ctx.saved_tensors, gradients)
         return None, *found, None
 
 

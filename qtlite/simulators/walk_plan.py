@@ -24,7 +24,7 @@ GAP = 9  # vectors
 # are taken in between, and must be far from the smallest float32.
 SMALLEST_SCALE = 2.0**-32
 
-_known_routes: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
+_known_plans: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 _known_tables: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 
 
@@ -70,11 +70,12 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
     little of them, the step is done as two with half its angles.
     """
     angles = np.ascontiguousarray(angles.numpy(force=True))
-    known = _known_routes.setdefault(block, {})
+    known = _known_plans.setdefault(block, {})
     key = len(angles), angles.itemsize, back, gap
     if key not in known:
-        known[key] = _route(block, *key)
-    shape, permutations, order, last, kinds, rotated, first, idle, moves = known[key]
+        known[key] = _without_gates(block, *key)
+    plan = known[key]
+    kinds, rotated, idle = plan.kinds, plan.rotated, plan.idle
     tan, scale, smallest = _gates(angles, 0.5, back, rotated, kinds, idle, angles)
     if smallest < SMALLEST_SCALE:
         half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
@@ -85,31 +86,20 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
         first = n_steps.cumsum() - n_steps
         half = np.repeat(half / n_steps[:, None], n_steps, axis=0)
         kinds = np.repeat(kinds, n_steps)
-        whole = order
         order = np.full(len(kinds), block.n_steps)  # the identity
-        order[first] = whole
-        moves = n_moves(permutations, order)
+        order[first] = plan.order
+        moves = n_moves(plan.permutations, order)
+        plan = plan._replace(order=order, kinds=kinds, first=first, n_moves=moves)
         tan, scale, _ = _gates(half, 1.0, False, rotated, kinds, idle, angles)
         scale[first] *= signs
-    return Plan(shape, permutations, order, last, kinds, tan, scale, rotated, first, idle, moves)
+    return plan._replace(tan=tan, scale=scale)
 
 
-class _Route(NamedTuple):
-    """What of a plan does not depend on the angles: see there."""
+def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) -> Plan:
+    """What of a plan does not depend on the angles.
 
-    shape: tuple[int, int, int, int]
-    permutations: Permutations
-    order: np.ndarray
-    last: int
-    kinds: np.ndarray
-    rotated: np.ndarray
-    first: np.ndarray
-    idle: int
-    n_moves: int
-
-
-def _route(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) -> _Route:
-    """The first sweep needs 8 vectors: smaller circuits get idle qubits in front."""
+    The first sweep needs 8 vectors: smaller circuits get idle qubits in front.
+    """
     lanes = VECTOR_BYTES // itemsize
     lane_bits = lanes.bit_length() - 1
     idle = max(0, lane_bits + 3 - block.n_qubits)
@@ -121,8 +111,8 @@ def _route(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) 
     shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
     permutations, rotated = _tables(block, back, shape, idle)
     kinds, order, last, first = _steps(n_steps, block.n_steps, back)
-    moves = n_moves(permutations, order)
-    return _Route(shape, permutations, order, last, kinds, rotated, first, idle, moves)
+    moves, none = n_moves(permutations, order), np.empty(0)
+    return Plan(shape, permutations, order, last, kinds, none, none, rotated, first, idle, moves)
 
 
 def _steps(
