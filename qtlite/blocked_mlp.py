@@ -13,7 +13,7 @@ always gives the same sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from qtlite.arrays import as_array
 from qtlite.compiling import can_compile
 from qtlite.cuts import Cuts
 
@@ -55,55 +56,21 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
         >>> torch.allclose(blocked_mlp(net, bits, column), net(inputs).squeeze(1), atol=1e-6)
         True
     """
-    tensors: list[Tensor] = []
-    has_tanh: list[bool] = []
-    for layer in net:
-        if isinstance(layer, nn.Linear) and (bias := layer.bias) is not None:
-            tensors += [layer.weight, bias]
-            has_tanh.append(False)
-        elif isinstance(layer, nn.Tanh) and has_tanh and not has_tanh[-1]:
-            has_tanh[-1] = True
-        else:
-            raise ValueError(f"net must be Linear layers, each with at most a Tanh, got {layer}")
-    weights, biases = tensors[::2], tensors[1::2]
-    if not weights or weights[-1].shape[0] != 1:
-        raise ValueError(f"net must end in a Linear layer with one output, got {net}")
-    pairs = zip(weights, biases, strict=True)
-    if any(below.shape[0] != above.shape[1] for below, above in pairwise(weights)) or any(
-        bias.shape != weight.shape[:1] for weight, bias in pairs
-    ):
-        raise ValueError(f"net must have layers and biases that fit each other, got {net}")
-    n_inputs = weights[0].shape[1]
-    if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != n_inputs - 1:
+    layout, tensors = read_net(net)
+    if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != layout.n_inputs - 1:
         raise ValueError(
-            f"bits must have shape (M, {n_inputs - 1}), M >= 1, got {tuple(bits.shape)}"
+            f"bits must have shape (M, {layout.n_inputs - 1}), M >= 1, got {tuple(bits.shape)}"
         )
     if column.shape != bits.shape[:1]:
         raise ValueError(f"column must have shape ({len(bits)},), got {tuple(column.shape)}")
     if bits.requires_grad:
         raise ValueError("bits must not require a gradient, got one that does: call its detach()")
-    fits = all(t.dtype == torch.float32 and t.is_cpu for t in (bits, column, *tensors))
-    if fits and can_compile() and all(map(_is_plain, (net, *net))):
-        layout = _layout(tuple(has_tanh), n_inputs, *(weight.shape[0] for weight in weights))
-        return _CompiledMLP.apply(bits, column, layout, *tensors)
+    if can_be_compiled(net, bits, column, *tensors):
+        return _CompiledMLP.apply(layout, bits, column, *tensors)
     return net(torch.cat([bits, column[:, None]], dim=1)).squeeze(1)
 
 
-_FORWARDS = (nn.Sequential.forward, nn.Linear.forward, nn.Tanh.forward)
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether calling the module does its arithmetic alone. (Pruning, for example, hooks in.)"""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return type(module).forward in _FORWARDS and not any(hooks)
-
-
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """Sizes of a net; ``rounded`` and what follows for features rounded up, as the loops want."""
 
     features: np.ndarray  # of the inputs and after each layer
@@ -113,80 +80,163 @@ class _Layout(NamedTuple):
     n_parameters: int
     n_outputs: int  # of all layers
 
+    @property
+    def n_inputs(self) -> int:
+        """Of the net."""
+        return int(self.features[0])
+
+
+def read_net(net: nn.Sequential) -> tuple[Layout, list[Tensor]]:
+    """A net's sizes, and its weights and biases in turn; errors as of ``blocked_mlp``."""
+    kinds, tensors = [], []
+    for layer in net:
+        kinds.append(type(layer))
+        if isinstance(layer, nn.Linear):
+            tensors += [layer.weight, layer.bias]
+    shapes = tuple([None if tensor is None else tensor.shape for tensor in tensors])
+    try:
+        return _lay_out(tuple(kinds), shapes), tensors
+    except ValueError as error:
+        raise ValueError(f"{error}, got {net}") from None
+
 
 @lru_cache(maxsize=8)
-def _layout(has_tanh: tuple[bool, ...], *features: int) -> _Layout:
+def _lay_out(kinds: tuple[type, ...], shapes: tuple[torch.Size | None, ...]) -> Layout:
+    """Of layers of these types, those with weights and biases of these shapes; or ValueError."""
     from qtlite.mapping_loops import rounded_up
 
-    widths = np.array(features)
+    has_tanh: list[bool] = []
+    for kind in kinds:
+        if issubclass(kind, nn.Linear) and None not in shapes:
+            has_tanh.append(False)
+        elif issubclass(kind, nn.Tanh) and has_tanh and not has_tanh[-1]:
+            has_tanh[-1] = True
+        else:
+            raise ValueError("net must be Linear layers, each with at most a Tanh")
+    weights, biases = shapes[::2], shapes[1::2]
+    if not weights or weights[-1][0] != 1:
+        raise ValueError("net must end in a Linear layer with one output")
+    pairs = zip(weights, biases, strict=True)
+    if any(below[0] != above[1] for below, above in pairwise(weights)) or any(
+        bias != weight[:1] for weight, bias in pairs
+    ):
+        raise ValueError("net must have layers and biases that fit each other")
+    widths = np.array([weights[0][1], *(n_outputs for n_outputs, _ in weights)])
     rounded = rounded_up(widths)
-    shapes = [shape for below, above in pairwise(features) for shape in ((above, below), (above,))]
     n_parameters = int((rounded[1:] * (rounded[:-1] + 1)).sum())
     n_outputs = int(rounded[1:].sum())
-    return _Layout(widths, Cuts(shapes), np.array(has_tanh), rounded, n_parameters, n_outputs)
+    return Layout(widths, Cuts(shapes), np.array(has_tanh), rounded, n_parameters, n_outputs)
+
+
+_FORWARDS = (nn.Sequential.forward, nn.Linear.forward, nn.Tanh.forward)
+
+
+def is_plain(module: nn.Module, forwards: Sequence[Callable] = _FORWARDS) -> bool:
+    """Whether calling the module does its arithmetic alone. (Pruning, for example, hooks in.)"""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return getattr(module.forward, "__func__", None) in forwards and not any(hooks)
+
+
+def can_be_compiled(net: nn.Sequential, *tensors: Tensor) -> bool:
+    """Whether ``run`` does for all these numbers what the net would."""
+    fits = all(t.dtype == torch.float32 and t.is_cpu for t in tensors)
+    return fits and can_compile() and all(map(is_plain, (net, *net)))
 
 
 class _CompiledMLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, bits: Tensor, column: Tensor, layout: _Layout, *tensors: Tensor) -> Tensor:
-        from qtlite import mapping_loops as loops
-
-        packed = np.zeros(layout.n_parameters, np.float32)
-        parameters = np.concatenate([tensor.numpy(force=True) for tensor in tensors], axis=None)
-        loops.pack(parameters, layout.features, packed, False)
-
-        widths, n_lines = layout.rounded, layout.n_outputs
-        n_rows = column.shape[0]
-        n_blocks = -(-n_rows // loops.ROWS)
-        works = n_rows * packed.size > PARALLEL_WORK
-        ctx.n_shares = min(torch.get_num_threads(), n_blocks) if works else 1
-        stored = n_blocks * n_lines * loops.ROWS <= FEW_NUMBERS
-        # torch's memory, not numpy's: it begins with a line of the cache, as vectors should
-        inputs = column.new_empty(ctx.n_shares, int(widths[0]), loops.ROWS)
-        n_tables = n_blocks if stored else ctx.n_shares
-        tables = column.new_empty(n_tables, n_lines + loops.TILE, loops.ROWS)
-        # else the last hidden outputs: little, but they cost a big product. Here numpy's memory,
-        # which asks the system for huge pages
-        keeps = not stored and len(layout.has_tanh) > 1 and not layout.has_tanh[-1]
-        kept = np.empty((n_blocks if keeps else 0, widths[-2], loops.ROWS), np.float32)
-        outputs = torch.empty_like(column)
+    def forward(ctx, layout: Layout, bits: Tensor, column: Tensor, *tensors: Tensor) -> Tensor:
+        arrays = map(as_array, (bits, column, *tensors))
+        outputs, ctx.kept = run(layout, *arrays)
         ctx.layout = layout
-        ctx.arguments = (
-            bits.T.contiguous().numpy(), column.detach().contiguous().numpy(), widths,
-            layout.has_tanh, packed, inputs.numpy(), tables.numpy(), kept,
-        )  # fmt: skip
         ctx.save_for_backward(bits, column, *tensors)
-        _share_out(
-            ctx.n_shares, lambda share: loops.forward(*ctx.arguments, outputs.numpy(), *share)
-        )
-        return outputs
+        return torch.from_numpy(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, output_gradients: Tensor):
-        from qtlite import mapping_loops as loops
+        _ = ctx.saved_tensors  # raises if one has been changed since
+        wanted = ctx.needs_input_grad[2]
+        column, parameters = run_back(ctx.layout, ctx.kept, as_array(output_gradients), wanted)
+        gradients = ctx.layout.cuts(torch.from_numpy(parameters))
+        return None, None, torch.from_numpy(column) if wanted else None, *gradients
 
-        _, column, *_ = ctx.saved_tensors  # raises if one has been changed since
-        *_, packed, _, tables, _ = ctx.arguments
-        sums = np.zeros((ctx.n_shares, packed.size))
-        if len(tables) * loops.ROWS < len(column):  # nothing in them is wanted
-            slopes = tables
-        else:
-            slopes = column.new_empty(ctx.n_shares, *tables.shape[1:]).numpy()
-        column_gradients = column.new_empty(len(column) if ctx.needs_input_grad[1] else 0)
-        given = output_gradients.contiguous().numpy()
-        _share_out(
-            ctx.n_shares,
-            lambda share: loops.backward(
-                *ctx.arguments, given, slopes, sums, column_gradients.numpy(), *share
-            ),
-        )
-        cuts = ctx.layout.cuts
-        gradients = column.new_empty(sum(cuts.sizes))
-        total = sums.sum(0) if len(sums) > 1 else sums[0]
-        loops.pack(gradients.numpy(), ctx.layout.features, total, True)
-        wanted = column_gradients if ctx.needs_input_grad[1] else None
-        return None, wanted, None, *cuts(gradients)
+
+def run(
+    layout: Layout, bits: np.ndarray, column: np.ndarray, *parameters: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The outputs of a net that ``can_be_compiled``, and what ``run_back`` needs.
+
+    Args:
+        layout: of the net, from ``read_net``.
+        bits: see ``blocked_mlp``.
+        column: likewise.
+        parameters: weights and biases.
+    """
+    from qtlite import mapping_loops as loops
+
+    packed = np.zeros(layout.n_parameters, np.float32)
+    loops.pack(np.concatenate(parameters, axis=None), layout.features, packed, False)
+
+    widths, n_lines, n_rows = layout.rounded, layout.n_outputs, len(column)
+    n_blocks = -(-n_rows // loops.ROWS)
+    works = n_rows * packed.size > PARALLEL_WORK
+    n_shares = min(torch.get_num_threads(), n_blocks) if works else 1
+    stored = n_blocks * n_lines * loops.ROWS <= FEW_NUMBERS
+    n_tables = n_blocks if stored else n_shares
+    # the last hidden outputs of tables that are not stored: little, but they cost a big product
+    keeps = not stored and len(layout.has_tanh) > 1 and not layout.has_tanh[-1]
+    kept = np.empty((n_blocks if keeps else 0, widths[-2], loops.ROWS), np.float32)
+    arguments = (
+        np.ascontiguousarray(bits.T), np.ascontiguousarray(column), widths, layout.has_tanh, packed,
+        _lines(n_shares, int(widths[0])), _lines(n_tables, n_lines + loops.TILE), kept,
+    )  # fmt: skip
+    outputs = np.empty(n_rows, np.float32)
+    _share_out(n_shares, lambda share: loops.forward(*arguments, outputs, *share))
+    return outputs, arguments
+
+
+def run_back(
+    layout: Layout, kept: tuple[np.ndarray, ...], output_gradients: np.ndarray, with_column: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients of ``column``, none if they are not wanted, and of all parameters.
+
+    Args:
+        layout: as given to ``run``.
+        kept: what it returned.
+        output_gradients: shape (M,).
+        with_column: whether the first ones are wanted.
+    """
+    from qtlite import mapping_loops as loops
+
+    _, column, _, _, packed, inputs, tables, _ = kept
+    n_shares = len(inputs)
+    sums = np.zeros((n_shares, packed.size))
+    nothing_stored = len(tables) * loops.ROWS < len(column)
+    slopes = tables if nothing_stored else _lines(n_shares, tables.shape[1])
+    column_gradients = np.empty(len(column) if with_column else 0, np.float32)
+    given = np.ascontiguousarray(output_gradients)
+    _share_out(
+        n_shares,
+        lambda share: loops.backward(*kept, given, slopes, sums, column_gradients, *share),
+    )
+    gradients = np.empty(layout.cuts.n_numbers, np.float32)
+    total = sums.sum(0) if n_shares > 1 else sums[0]
+    loops.pack(gradients, layout.features, total, True)
+    return column_gradients, gradients
+
+
+def _lines(n_blocks: int, n_lines: int) -> np.ndarray:
+    """Room for so many lines in each block."""
+    from qtlite.mapping_loops import ROWS
+
+    # torch's memory, not numpy's: it begins with a line of the cache, as vectors should
+    return torch.empty(n_blocks, n_lines, ROWS, dtype=torch.float32).numpy()
 
 
 def _share_out(n_shares: int, work: Callable[[tuple[int, int]], None]) -> None:

@@ -8,7 +8,7 @@ same but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qtlite.arrays import as_array
 from qtlite.compiling import can_compile
 from qtlite.cuts import Cuts
 from qtlite.inject import count_weights, split_weights
@@ -56,7 +57,7 @@ class FlatNormalisation:
         for start, size, (name, shape) in zip(cuts.starts, cuts.sizes, shapes.items(), strict=True):
             n_rows = shape[0] if scales[name].has_rows else 0
             tensors.append((start, n_rows, size // max(n_rows, 1)))
-        self._layout = _Layout(
+        self.layout = Layout(
             cuts,
             np.array(tensors),
             np.array([(scales[name].scale, scales[name].centre) for name in shapes]),
@@ -75,14 +76,19 @@ class FlatNormalisation:
         Raises:
             ValueError: if ``flat`` has not exactly M entries on one axis.
         """
-        fits = self.scheme == "row" and flat.shape == (self._n_weights,)
-        floats = flat.dtype in (torch.float32, torch.float64)
-        if fits and floats and flat.device.type == "cpu" and can_compile():
-            return dict(zip(self.shapes, _Normalise.apply(flat, self._layout), strict=True))
+        if flat.shape == (self._n_weights,) and self.can_be_compiled(flat):
+            return dict(zip(self.shapes, _Normalise.apply(flat, self.layout), strict=True))
         return normalise_weights(split_weights(flat, self.shapes), self.scales, self.scheme)
 
+    def can_be_compiled(self, like: Tensor) -> bool:
+        """Whether ``run`` does this for numbers of such a type and place."""
+        fits = self.scheme == "row" and like.dtype in (torch.float32, torch.float64)
+        return fits and like.device.type == "cpu" and can_compile()
 
-class _Layout(NamedTuple):
+
+class Layout(NamedTuple):
+    """The target's tensors one after the other."""
+
     cuts: Cuts
     tensors: np.ndarray  # see normalisation_loops.forward
     scales: np.ndarray
@@ -91,23 +97,37 @@ class _Layout(NamedTuple):
 
 class _Normalise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, flat: Tensor, layout: _Layout) -> tuple[Tensor, ...]:
-        from qtlite import normalisation_loops as loops
-
-        outputs = flat.new_empty(flat.shape)
-        ctx.layout, ctx.steepness = layout, np.empty(layout.n_rows)
-        numbers = flat.detach().contiguous().numpy()
-        loops.forward(numbers, layout.tensors, layout.scales, outputs.numpy(), ctx.steepness)
+    def forward(ctx, flat: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+        outputs, ctx.steepness = run(layout, as_array(flat))
+        outputs, ctx.layout = torch.from_numpy(outputs), layout
         ctx.save_for_backward(outputs)
         return layout.cuts(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients: Tensor):
-        from qtlite import normalisation_loops as loops
-
         (outputs,) = ctx.saved_tensors  # raises if one has been changed since
-        flat = np.concatenate([gradient.numpy(force=True) for gradient in gradients], axis=None)
-        tensors, scales = ctx.layout.tensors, ctx.layout.scales
-        loops.backward(flat, tensors, scales, outputs.numpy(), ctx.steepness)
+        arrays = list(map(as_array, gradients))
+        flat = run_back(ctx.layout, as_array(outputs), ctx.steepness, arrays)
         return torch.from_numpy(flat), None
+
+
+def run(layout: Layout, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The normalised numbers, shape (M,), and what ``run_back`` needs."""
+    from qtlite import normalisation_loops as loops
+
+    outputs, steepness = np.empty_like(flat), np.empty(layout.n_rows)
+    numbers = np.ascontiguousarray(flat)
+    loops.forward(numbers, layout.tensors, layout.scales, outputs, steepness)
+    return outputs, steepness
+
+
+def run_back(
+    layout: Layout, outputs: np.ndarray, steepness: np.ndarray, gradients: Sequence[np.ndarray]
+) -> np.ndarray:
+    """The generated numbers' gradients, shape (M,), from those of the target's tensors."""
+    from qtlite import normalisation_loops as loops
+
+    flat = np.concatenate(gradients, axis=None)
+    loops.backward(flat, layout.tensors, layout.scales, outputs, steepness)
+    return flat

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from qtlite.blocked_mlp import blocked_mlp
+from qtlite.blocked_mlp import blocked_mlp, can_be_compiled, is_plain, read_net
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.generated import GeneratedNetwork
+from qtlite.generation import Generate, Generation
 from qtlite.mapping import FEATURES, MappingNet, basis_bits, probability_feature, qubits_needed
 from qtlite.qnn import QNN
 
@@ -110,6 +111,32 @@ class QuantumTrain(GeneratedNetwork):
         for part in (self.qnn, self.mapping):  # the target stays as it is
             part.to(device=like.device, dtype=like.dtype)
         self._bits = self._bits.to(like)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Generate the target's tensors by name, differentiably."""
+        if not self._is_usual():
+            return super().weights()
+        layout, tensors = read_net(self.mapping.layers)
+        block, scale = self.qnn.real_block, 2.0**self.n_qubits if self.feature == "scaled" else 1.0
+        generation = Generation(block, scale, layout, self._normalise.layout)
+        angles = block.step_angles(self.qnn.angles)
+        found = Generate.apply(generation, self._bits, angles, *tensors)
+        return dict(zip(self._shapes, found, strict=True))
+
+    def _is_usual(self) -> bool:
+        """Whether ``Generate`` does all that ``generate`` and what it calls would do."""
+        qnn = self.qnn
+        return (
+            type(self).generate is QuantumTrain.generate
+            and type(qnn) is QNN
+            and is_plain(qnn, [QNN.forward])
+            and qnn.real_block is not None
+            and qnn.n_qubits == self.n_qubits
+            and self.feature in ("raw", "scaled")
+            and not (self.center_feature or self.center_output)
+            and self._normalise.can_be_compiled(self._bits)
+            and can_be_compiled(self.mapping.layers, qnn.angles, self._bits)
+        )
 
     def _column(self) -> Tensor:
         """The last column of ``mapping_inputs``, shape (M,); the bits before it never change."""

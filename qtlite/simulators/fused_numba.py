@@ -23,12 +23,12 @@ from time import monotonic
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from qtlite.arrays import as_array
 from qtlite.simulators.expectation_loops import expect, expect_adjoint
 from qtlite.simulators.real_block import RealBlock
 from qtlite.simulators.walk_loops import PADDING, new_board, walk, walk_batch
-from qtlite.simulators.walk_plan import Plan, angle_gradients, lay_out
+from qtlite.simulators.walk_plan import Gates, Plan, angle_gradients, lay_out
 from qtlite.vectors import VECTOR_BYTES
 
 # vectors, 2 MB: smaller states stay in one core's L2 cache, and would be slow to fetch from there
@@ -55,8 +55,7 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """
     if len(angles) == 0:
         return states.clone()
-    final, _ = _run(lay_out(block, angles), (states.detach(),))
-    return final
+    return torch.from_numpy(run(block, as_array(angles), as_array(states)))
 
 
 def apply_adjoint(
@@ -77,9 +76,23 @@ def apply_adjoint(
     """
     if len(angles) == 0:
         return torch.zeros_like(angles), gradients.clone() if initial else None
-    plan = lay_out(block, angles, back=True)
-    end, overlaps = _run(plan, (states.detach(), gradients.detach()), initial)
-    return angle_gradients(plan, overlaps), end
+    found, end = run_back(block, *map(as_array, (angles, states, gradients)), initial)
+    return torch.from_numpy(found), torch.from_numpy(end) if initial else None
+
+
+def run(block: RealBlock, angles: np.ndarray, states: np.ndarray | None) -> np.ndarray:
+    """``apply``, of arrays and at least one step; |0...0> where there are no ``states``."""
+    final, _ = _walk(*lay_out(block, angles), (states,))
+    return final
+
+
+def run_back(
+    block: RealBlock, angles: np.ndarray, states: np.ndarray, gradients: np.ndarray, initial: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """``apply_adjoint``, of arrays and at least one step."""
+    plan, gates = lay_out(block, angles, back=True)
+    end, overlaps = _walk(plan, gates, (states, gradients), initial)
+    return angle_gradients(plan, gates, overlaps), end
 
 
 def expectations(
@@ -97,11 +110,11 @@ def expectations(
         Shape (B, N), and what ``expectations_adjoint`` needs of the final states.
     """
     qubits = qubits.detach().contiguous()
-    plan = lay_out(block, angles, gap=0)
+    plan, gates = lay_out(block, as_array(angles), gap=0)
     values = qubits.new_empty(qubits.shape[:2])
     finals = qubits.new_empty(len(qubits) if keep else 0, 2, plan.size)
     board = new_board.py_func(0, plan.shape, 0)
-    arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *plan.walk, board)
+    arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *plan.walk(gates), board)
     _run_with_help(expect, arguments, 2 * len(qubits) * plan.work, len(qubits))
     return values, finals
 
@@ -121,62 +134,68 @@ def expectations_adjoint(
     Returns:
         d loss / d angles, shape (L * S, N), and d loss / d qubits, shape (B, N, 2, 2).
     """
-    plan = lay_out(block, angles, back=True, gap=0)
+    plan, gates = lay_out(block, as_array(angles), back=True, gap=0)
     qubits = qubits.detach().contiguous()
     qubit_gradients = torch.empty_like(qubits)
-    overlaps = np.zeros((len(qubits), *plan.tan.shape))
+    overlaps = np.zeros((len(qubits), *gates.tan.shape))
     arguments = (
         qubits.numpy(), finals.numpy(), gradients.detach().contiguous().numpy(),
-        qubit_gradients.numpy(), overlaps, *plan.walk, new_board.py_func(0, plan.shape, 0),
+        qubit_gradients.numpy(), overlaps, *plan.walk(gates), new_board.py_func(0, plan.shape, 0),
     )  # fmt: skip
     _run_with_help(expect_adjoint, arguments, 2 * len(qubits) * plan.work, len(qubits))
-    return angle_gradients(plan, overlaps.sum(0)), qubit_gradients
+    return torch.from_numpy(angle_gradients(plan, gates, overlaps.sum(0))), qubit_gradients
 
 
-def _run(
-    plan: Plan, states: tuple[Tensor, ...], wanted: bool = True
-) -> tuple[Tensor | None, np.ndarray]:
+def _walk(
+    plan: Plan, gates: Gates, states: tuple[np.ndarray | None, ...], wanted: bool = True
+) -> tuple[np.ndarray | None, np.ndarray]:
     """Walk; return the last of ``states`` at the end, if ``wanted``, and the overlaps.
 
-    Shapes (B, 2**N), and that of ``plan.tan``.
+    Shapes (B, 2**N), and that of ``gates.tan``. None stands for |0...0>.
     """
     lanes, n_bits, n_high, gap = plan.shape
-    n_states, n_amplitudes = states[0].shape
     chunk = lanes << n_bits
+    n_states = 1 if states[0] is None else len(states[0])
     divided = (n_states, 1 << n_high, chunk + gap)  # of an array
 
-    step = n_states * (chunk + gap << n_high) + PADDING * lanes
+    size = n_states * (chunk + gap << n_high)
+    step = size + PADDING * lanes
     n_arrays = len(states) * min(1 + plan.n_moves, 2)
-    memory = _memory(n_arrays * step, plan.tan.dtype)
-    arrays = [memory[a * step : (a + 1) * step - PADDING * lanes] for a in range(n_arrays)]
+    memory = _memory(n_arrays * step, gates.tan.dtype)
+    arrays = [memory[start : start + size] for start in range(0, n_arrays * step, step)]
     here, there = tuple(arrays[: len(states)]), tuple(arrays[-len(states) :])
     for array, state in zip(here, states, strict=True):
+        if state is None:
+            array[:] = 0
+            array[0] = 1
+            continue
         if plan.idle:
-            state = pad(state, (0, plan.size - n_amplitudes))
-        array.reshape(divided)[:, :, :chunk] = state.numpy().reshape(n_states, 1 << n_high, chunk)
+            state = np.pad(state, ((0, 0), (0, plan.size - state.shape[1])))
+        array.reshape(divided)[:, :, :chunk] = state.reshape(n_states, 1 << n_high, chunk)
     final, end = None, there
     if wanted:
-        final = states[0].new_empty(n_states, plan.size)
-    if plan.last >= 0:  # it ends in the caller's memory
-        end = (final.view(-1).numpy(),)
+        final = np.empty((n_states, plan.size), memory.dtype)
+        if plan.last >= 0:  # it ends in the caller's memory
+            end = (final.reshape(-1),)
 
     n_groups = min(n_states, GROUPS)
-    n_steps, n_qubits = plan.tan.shape
-    overlaps = np.zeros((n_groups, n_steps, n_qubits if len(states) == 2 else 0))
-    board = new_board.py_func(n_steps, plan.shape, overlaps.shape[2])
+    n_steps, n_qubits = gates.tan.shape
+    n_overlaps = n_qubits if len(states) == 2 else 0
+    overlaps = np.zeros((n_groups, n_steps, n_overlaps))
+    board = new_board.py_func(n_steps, plan.shape, n_overlaps)
     if n_states == 1:
-        loops, arguments = walk, (here, there, end, 0, *plan.walk, overlaps[0], board)
+        loops, arguments = walk, (here, there, end, 0, *plan.walk(gates), overlaps[0], board)
         shared = plan.size >= SHARED * lanes and plan.work > SHARED_WORK
         n_jobs = 1 << n_high if shared else 1
     else:
-        loops, arguments = walk_batch, (here, there, end, *plan.walk, overlaps, board)
+        loops, arguments = walk_batch, (here, there, end, *plan.walk(gates), overlaps, board)
         n_jobs = n_groups
     _run_with_help(loops, arguments, n_states * plan.work, n_jobs)
     if wanted and plan.last < 0:
         walked = (here, there)[plan.n_moves % 2][-1].reshape(divided)[:, :, :chunk]
-        final.numpy()[:] = walked.reshape(n_states, plan.size)
+        final[:] = walked.reshape(n_states, plan.size)
     if wanted and plan.idle:
-        final = final[:, :n_amplitudes].contiguous()
+        final = np.ascontiguousarray(final[:, : plan.size >> plan.idle])
     if memory.nbytes <= KEPT_BYTES:
         _spare[:] = [memory]
     return final, overlaps[0] if n_groups == 1 else overlaps.sum(0)

@@ -7,8 +7,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from qtlite.compiling import compiled
 from qtlite.simulators.real_block import RealBlock
@@ -28,31 +26,36 @@ _known_plans: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictio
 _known_tables: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 
 
+class Gates(NamedTuple):
+    """The rotations of a walk's steps."""
+
+    tan: np.ndarray  # (steps, N), of half the angles
+    scale: np.ndarray  # (steps,), the product of their cosines
+
+
 class Plan(NamedTuple):
-    """What a walk does, step by step."""
+    """What else a walk does, step by step."""
 
     shape: tuple[int, int, int, int]  # lanes, n_bits, n_high, gap
     permutations: Permutations
     order: np.ndarray  # (steps,), which of them comes before each step's rotations
     last: int  # the one at the end, or -1
     kinds: np.ndarray  # (steps,), each one's number in the block
-    tan: np.ndarray  # (steps, N), of half the angles
-    scale: np.ndarray  # (steps,), the product of their cosines
     rotated: np.ndarray  # (kinds, N), whether a qubit has a rotation
     first: np.ndarray  # each angle row's step: where it became two, the first
     idle: int  # qubits in front that a small circuit lacks
     n_moves: int  # how often a walk takes the state to another array, its end left aside
 
-    @property
-    def walk(self) -> tuple:
-        """The arguments of ``walk`` that the plan knows."""
-        gates = (self.tan, self.scale, self.rotated)
+    def walk(self, gates: Gates) -> tuple:
+        """The arguments of ``walk`` that the plan and the gates know."""
+        gates = (gates.tan, gates.scale, self.rotated)
         return self.shape, self.permutations, self.order, self.last, self.kinds, gates
 
     @property
     def size(self) -> int:
         """Amplitudes of a state."""
-        return 2 ** self.tan.shape[1]
+        lanes, n_bits, n_high, _ = self.shape
+        return lanes << n_bits + n_high
 
     @property
     def work(self) -> int:
@@ -60,7 +63,9 @@ class Plan(NamedTuple):
         return self.size * len(self.order)
 
 
-def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = GAP) -> Plan:
+def lay_out(
+    block: RealBlock, angles: np.ndarray, *, back: bool = False, gap: int = GAP
+) -> tuple[Plan, Gates]:
     """Lay out a walk through the block's steps, or ``back`` from their end; angles (steps, N).
 
     Of a divided state, there are ``gap`` vectors behind each chunk.
@@ -69,7 +74,7 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
     A step's cosines all multiply its amplitudes as they are loaded. Where that would leave too
     little of them, the step is done as two with half its angles.
     """
-    angles = np.ascontiguousarray(angles.numpy(force=True))
+    angles = np.ascontiguousarray(angles)
     known = _known_plans.setdefault(block, {})
     key = len(angles), angles.itemsize, back, gap
     if key not in known:
@@ -92,7 +97,7 @@ def lay_out(block: RealBlock, angles: Tensor, *, back: bool = False, gap: int = 
         plan = plan._replace(order=order, kinds=kinds, first=first, n_moves=moves)
         tan, scale, _ = _gates(half, 1.0, False, rotated, kinds, idle, angles)
         scale[first] *= signs
-    return plan._replace(tan=tan, scale=scale)
+    return plan, Gates(tan, scale)
 
 
 def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) -> Plan:
@@ -111,8 +116,8 @@ def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool, ga
     shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
     permutations, rotated = _tables(block, back, shape, idle)
     kinds, order, last, first = _steps(n_steps, block.n_steps, back)
-    moves, none = n_moves(permutations, order), np.empty(0)
-    return Plan(shape, permutations, order, last, kinds, none, none, rotated, first, idle, moves)
+    moves = n_moves(permutations, order)
+    return Plan(shape, permutations, order, last, kinds, rotated, first, idle, moves)
 
 
 def _steps(
@@ -129,12 +134,10 @@ def _steps(
     return kinds, order, int(kinds[-1]), steps
 
 
-def angle_gradients(plan: Plan, overlaps: np.ndarray) -> Tensor:
-    """From the overlaps of a walk back, shape of ``plan.tan``."""
+def angle_gradients(plan: Plan, gates: Gates, overlaps: np.ndarray) -> np.ndarray:
+    """From the overlaps of a walk back, shape of ``gates.tan``."""
     sequence = _sequence(plan.shape)
-    return torch.from_numpy(
-        _gradients(overlaps, plan.tan, plan.first, sequence, plan.rotated, plan.idle)
-    )
+    return _gradients(overlaps, gates.tan, plan.first, sequence, plan.rotated, plan.idle)
 
 
 @cache
