@@ -297,7 +297,7 @@ def reversed_signs(circuit, angles):
 def test_permutations_in_place_and_not(block_function, n_states, dtype, tolerance, small_chunks):
     n_qubits = 13
     block = read_block(block_function, n_qubits, n_qubits)
-    plan = walk_plan.lay_out(block, torch.zeros(5, n_qubits, dtype=dtype))
+    plan, _ = walk_plan.lay_out(block, torch.zeros(5, n_qubits, dtype=dtype).numpy())
     assert block.n_steps == 1
     assert plan.shape[2] > 0
     assert (plan.n_moves == 0) == (block_function is not upwards)
@@ -400,7 +400,8 @@ def test_expectations_in_chunks(block_function, dtype, small_chunks):
     block = read_block(block_function, 12, 12)
     angles, _ = sample(12, dtype, n_angles=12)
     arguments = angles, sample_qubits(3, 12, dtype.to_complex()), torch.randn(12)
-    assert walk_plan.lay_out(block, angles, gap=0).shape[2] > 0
+    plan, _ = walk_plan.lay_out(block, angles.numpy(), gap=0)
+    assert plan.shape[2] > 0
     found = expectations(fused_numba, block, *arguments)
     expected = expectations(fused_torch, block, *arguments)
     assert_same(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)

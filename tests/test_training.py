@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qtlite.experiments import training
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.reproducing import run_rows
@@ -252,3 +253,22 @@ def test_checkpoint_with_a_part_missing_is_refused(digits, tmp_path):
 def test_missing_device(digits):
     with pytest.raises(ValueError, match="device must be 'cpu' where .*, got 'cuda'"):
         train(QUICK, digits, device="cuda")
+
+
+def test_numbers_next_to_zero_are_zero_while_training_and_only_then(digits, tmp_path, monkeypatch):
+    save, seen = training._save_checkpoint, []
+
+    def spy(*arguments):
+        seen.append((torch.tensor([1e-40]) * 1).item())
+        save(*arguments)
+
+    monkeypatch.setattr(training, "_save_checkpoint", spy)
+    train(QUICK, digits, tmp_path, progress=False)
+    assert set(seen) == {0.0}
+    assert (torch.tensor([1e-40]) * 1).item() > 0
+    torch.set_flush_denormal(True)  # a caller's own choice stays
+    try:
+        train(QUICK, digits, progress=False)
+        assert (torch.tensor([1e-40]) * 1).item() == 0
+    finally:
+        torch.set_flush_denormal(False)
