@@ -400,7 +400,7 @@ def test_expectations_in_chunks(block_function, dtype, small_chunks):
     block = read_block(block_function, 12, 12)
     angles, _ = sample(12, dtype, n_angles=12)
     arguments = angles, sample_qubits(3, 12, dtype.to_complex()), torch.randn(12)
-    plan, _ = walk_plan.lay_out(block, angles.numpy(), gap=0)
+    plan, _ = walk_plan.lay_out(block, angles.detach().numpy(), gap=0)
     assert plan.shape[2] > 0
     found = expectations(fused_numba, block, *arguments)
     expected = expectations(fused_torch, block, *arguments)

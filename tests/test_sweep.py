@@ -41,7 +41,15 @@ def test_choices_never_see_the_test_set():
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar-trials", "decay-trials", "usual-trials", "thorough-trials", "short-trials"]
+    "name",
+    [
+        "cifar-trials",
+        "decay-trials",
+        "usual-trials",
+        "hypernetwork-trials",
+        "thorough-trials",
+        "short-trials",
+    ],
 )
 def test_trials_never_see_the_test_set_and_are_all_different(name):
     configs = sweep_configs(name, n_seeds=1)

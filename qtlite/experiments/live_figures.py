@@ -234,11 +234,11 @@ def accuracy(
     usual = [{"name": "paper, as usual", "accuracy": TABLES[dataset][0].test_accuracy}]
     if ours := select(found, model="classical", recipe="qtlite"):
         usual.append({"name": "ours, as usual", "accuracy": accuracy_percent(ours)[0]})
-    if decayed := with_weight_decay(records, dataset):
-        name = f"ours, as usual, weight decay {WEIGHT_DECAY[dataset]:g}"
-        usual.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
     drawn = []
     for recipe in recipes:
+        if decayed := with_weight_decay(records, dataset, recipe):
+            name = f"ours, as usual, weight decay {WEIGHT_DECAY[recipe][dataset]:g}"
+            usual.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
         points = [
             _point(select(found, model="qt", recipe=recipe, n_blocks=row.n_blocks)) for row in paper
         ]

@@ -82,19 +82,36 @@ CIFAR_TRIALS: dict[str, dict[str, Any]] = {
 # decay, judged on held-out images: generated weights must not owe their lead to its overfitting.
 # The best are ``config.WEIGHT_DECAY``.
 USUAL_TRIAL = {"model": "classical", "n_validation": 5000}
-DECAY_TRIALS: dict[str, dict[str, Any]] = {
-    "recipe": {},
-    **{
-        f"weight decay {decay:g}": {"weight_decay": decay}
-        for decay in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-    },
-}
+
+
+def _decays(*decays: float) -> dict[str, dict[str, Any]]:
+    return {f"weight decay {decay:g}": {"weight_decay": decay} for decay in decays}
+
+
+DECAY_TRIALS = {"recipe": {}, **_decays(1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
+LONG_DECAY_TRIALS = {"recipe": {}, **_decays(1e-3, 3e-3, 1e-2, 3e-2)}  # thorough, on CIFAR-10
 
 # And its learning rate with the recipe thorough.
 USUAL_TRIALS: dict[str, dict[str, Any]] = {
     "recipe": {},
     "half the learning rate": {"learning_rate": 0.0025},
     "a quarter": {"learning_rate": 0.00125},
+}
+
+# The index net beside QT-323 on CIFAR-10, with the recipe thorough: its learning rate, judged on
+# held-out images.
+HYPERNETWORK_TRIAL = {"model": "hypernetwork", "n_blocks": 323, "n_validation": 5000}
+HYPERNETWORK_TRIALS: dict[str, dict[str, Any]] = {
+    "recipe": {},
+    "MNIST's learning rate": {"learning_rate": 0.08},
+    "a third of the learning rate": {"learning_rate": 0.01},
+}
+
+# Controls that have been given the recipe thorough: they follow the circuit closest.
+THOROUGH_CONTROLS = {
+    ("mnist", 121): ("hashed", "hypernetwork"),
+    ("fashion_mnist", 121): ("hashed", "hypernetwork"),
+    ("cifar10", 323): ("hashed", "hypernetwork", "frozen_circuit"),
 }
 
 # QT-121 on FashionMNIST with one choice of the recipe thorough changed at a time, and the usual
@@ -265,11 +282,19 @@ def _changed(
 def _decay_trials(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
     for dataset in PAPER_TABLES.values():
         yield from _changed("qtlite", dataset, DECAY_TRIALS, **USUAL_TRIAL)(seed, recipes)
+    yield from _changed("thorough", "cifar10", LONG_DECAY_TRIALS, **USUAL_TRIAL)(seed, recipes)
 
 
 def _decay(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
-    for dataset, decay in WEIGHT_DECAY.items():
-        yield recipe_config("qtlite", dataset, model="classical", seed=seed, weight_decay=decay)
+    for recipe, decays in WEIGHT_DECAY.items():
+        for dataset, decay in decays.items():
+            yield recipe_config(recipe, dataset, model="classical", seed=seed, weight_decay=decay)
+
+
+def _thorough_controls(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
+    for (dataset, n_blocks), models in THOROUGH_CONTROLS.items():
+        for model in models:
+            yield recipe_config("thorough", dataset, model=model, n_blocks=n_blocks, seed=seed)
 
 
 def _generalization(seed: int, recipes: Sequence[str]) -> Iterator[TrainConfig]:
@@ -292,6 +317,10 @@ SWEEPS: dict[str, Callable[[int, Sequence[str]], Iterator[TrainConfig]]] = {
     "decay-trials": _decay_trials,
     "decay": _decay,
     "usual-trials": _changed("thorough", "cifar10", USUAL_TRIALS, **USUAL_TRIAL),
+    "hypernetwork-trials": _changed(
+        "thorough", "cifar10", HYPERNETWORK_TRIALS, **HYPERNETWORK_TRIAL
+    ),
+    "thorough-controls": _thorough_controls,
     "thorough-trials": _changed("thorough", "fashion_mnist", THOROUGH_TRIALS, **THOROUGH_TRIAL),
     "short-trials": _changed("qtlite", "fashion_mnist", SHORT_TRIALS, **SHORT_TRIAL),
     "generalization": _generalization,
