@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -57,9 +57,9 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
         True
     """
     layout, tensors = read_net(net)
-    if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != layout.n_inputs - 1:
+    if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != layout.features[0] - 1:
         raise ValueError(
-            f"bits must have shape (M, {layout.n_inputs - 1}), M >= 1, got {tuple(bits.shape)}"
+            f"bits must have shape (M, {layout.features[0] - 1}), M >= 1, got {tuple(bits.shape)}"
         )
     if column.shape != bits.shape[:1]:
         raise ValueError(f"column must have shape ({len(bits)},), got {tuple(column.shape)}")
@@ -70,49 +70,62 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
     return net(torch.cat([bits, column[:, None]], dim=1)).squeeze(1)
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class NetLayout:
     """Sizes of a net; ``rounded`` and what follows for features rounded up, as the loops want."""
 
     features: np.ndarray  # of the inputs and after each layer
     cuts: Cuts  # the weights and biases
     has_tanh: np.ndarray  # of each layer
-    rounded: np.ndarray
-    n_parameters: int
-    n_outputs: int  # of all layers
 
-    @property
-    def n_inputs(self) -> int:
-        """Of the net."""
-        return int(self.features[0])
+    @cached_property
+    def rounded(self) -> np.ndarray:
+        """As ``features``; the first property that needs Numba."""
+        from qtlite.mapping_loops import rounded_up
+
+        return rounded_up(self.features)
+
+    @cached_property
+    def n_parameters(self) -> int:
+        """Of the net, each layer's biases one more column."""
+        return int((self.rounded[1:] * (self.rounded[:-1] + 1)).sum())
+
+    @cached_property
+    def n_outputs(self) -> int:
+        """Of all layers."""
+        return int(self.rounded[1:].sum())
 
 
-def read_net(net: nn.Sequential) -> tuple[Layout, list[Tensor]]:
-    """A net's sizes, and its weights and biases in turn; errors as of ``blocked_mlp``."""
-    kinds, tensors = [], []
+def read_net(net: nn.Sequential) -> tuple[NetLayout, list[Tensor]]:
+    """A net's sizes, and its weights and biases in turn.
+
+    Args:
+        net: see ``blocked_mlp``, whose errors this raises.
+
+    Example:
+        >>> layout, tensors = read_net(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
+        >>> layout.features.tolist(), [tuple(tensor.shape) for tensor in tensors]
+        ([3, 4, 1], [(4, 3), (4,), (1, 4), (1,)])
+    """
+    tensors: list[Tensor] = []
+    has_tanh: list[bool] = []
     for layer in net:
-        kinds.append(type(layer))
-        if isinstance(layer, nn.Linear):
-            tensors += [layer.weight, layer.bias]
-    shapes = tuple([None if tensor is None else tensor.shape for tensor in tensors])
+        if isinstance(layer, nn.Linear) and (bias := layer.bias) is not None:
+            tensors += [layer.weight, bias]
+            has_tanh.append(False)
+        elif isinstance(layer, nn.Tanh) and has_tanh and not has_tanh[-1]:
+            has_tanh[-1] = True
+        else:
+            raise ValueError(f"net must be Linear layers, each with at most a Tanh, got {layer}")
     try:
-        return _lay_out(tuple(kinds), shapes), tensors
+        return _lay_out(tuple(has_tanh), tuple([tensor.shape for tensor in tensors])), tensors
     except ValueError as error:
         raise ValueError(f"{error}, got {net}") from None
 
 
 @lru_cache(maxsize=8)
-def _lay_out(kinds: tuple[type, ...], shapes: tuple[torch.Size | None, ...]) -> Layout:
-    """Of layers of these types, those with weights and biases of these shapes; or ValueError."""
-    from qtlite.mapping_loops import rounded_up
-
-    has_tanh: list[bool] = []
-    for kind in kinds:
-        if issubclass(kind, nn.Linear) and None not in shapes:
-            has_tanh.append(False)
-        elif issubclass(kind, nn.Tanh) and has_tanh and not has_tanh[-1]:
-            has_tanh[-1] = True
-        else:
-            raise ValueError("net must be Linear layers, each with at most a Tanh")
+def _lay_out(has_tanh: tuple[bool, ...], shapes: tuple[torch.Size, ...]) -> NetLayout:
+    """Of layers whose weights and biases have these shapes; ValueError if they do not fit."""
     weights, biases = shapes[::2], shapes[1::2]
     if not weights or weights[-1][0] != 1:
         raise ValueError("net must end in a Linear layer with one output")
@@ -121,38 +134,54 @@ def _lay_out(kinds: tuple[type, ...], shapes: tuple[torch.Size | None, ...]) -> 
         bias != weight[:1] for weight, bias in pairs
     ):
         raise ValueError("net must have layers and biases that fit each other")
-    widths = np.array([weights[0][1], *(n_outputs for n_outputs, _ in weights)])
-    rounded = rounded_up(widths)
-    n_parameters = int((rounded[1:] * (rounded[:-1] + 1)).sum())
-    n_outputs = int(rounded[1:].sum())
-    return Layout(widths, Cuts(shapes), np.array(has_tanh), rounded, n_parameters, n_outputs)
+    features = np.array([weights[0][1], *(n_outputs for n_outputs, _ in weights)])
+    return NetLayout(features, Cuts(shapes), np.array(has_tanh))
 
 
 _FORWARDS = (nn.Sequential.forward, nn.Linear.forward, nn.Tanh.forward)
 
 
 def is_plain(module: nn.Module, forwards: Sequence[Callable] = _FORWARDS) -> bool:
-    """Whether calling the module does its arithmetic alone. (Pruning, for example, hooks in.)"""
+    """Whether calling the module does its arithmetic alone. (Pruning, for example, hooks in.)
+
+    Args:
+        module: of any kind.
+        forwards: what its ``forward`` may be; that of a Sequential, Linear or Tanh if left out.
+
+    Example:
+        >>> is_plain(nn.Tanh()), is_plain(nn.ReLU())
+        (True, False)
+    """
     hooks = (
         module._forward_hooks,
         module._forward_pre_hooks,
         module._backward_hooks,
         module._backward_pre_hooks,
     )
-    return getattr(module.forward, "__func__", None) in forwards and not any(hooks)
+    own = "forward" in module.__dict__
+    return type(module).forward in forwards and not own and not any(hooks)
 
 
 def can_be_compiled(net: nn.Sequential, *tensors: Tensor) -> bool:
-    """Whether ``run`` does for all these numbers what the net would."""
+    """Whether ``run_net`` does what the net would.
+
+    Args:
+        net: that ``read_net`` has read.
+        tensors: its inputs, weights and biases.
+
+    Example:
+        >>> can_be_compiled(nn.Sequential(nn.Linear(3, 1)), torch.ones(2, dtype=torch.float64))
+        False
+    """
     fits = all(t.dtype == torch.float32 and t.is_cpu for t in tensors)
     return fits and can_compile() and all(map(is_plain, (net, *net)))
 
 
 class _CompiledMLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, layout: Layout, bits: Tensor, column: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(ctx, layout: NetLayout, bits: Tensor, column: Tensor, *tensors: Tensor) -> Tensor:
         arrays = map(as_array, (bits, column, *tensors))
-        outputs, ctx.kept = run(layout, *arrays)
+        outputs, ctx.kept = run_net(layout, *arrays)
         ctx.layout = layout
         ctx.save_for_backward(bits, column, *tensors)
         return torch.from_numpy(outputs)
@@ -162,21 +191,24 @@ class _CompiledMLP(torch.autograd.Function):
     def backward(ctx, output_gradients: Tensor):
         _ = ctx.saved_tensors  # raises if one has been changed since
         wanted = ctx.needs_input_grad[2]
-        column, parameters = run_back(ctx.layout, ctx.kept, as_array(output_gradients), wanted)
+        column, parameters = run_net_back(ctx.layout, ctx.kept, as_array(output_gradients), wanted)
         gradients = ctx.layout.cuts(torch.from_numpy(parameters))
         return None, None, torch.from_numpy(column) if wanted else None, *gradients
 
 
-def run(
-    layout: Layout, bits: np.ndarray, column: np.ndarray, *parameters: np.ndarray
+def run_net(
+    layout: NetLayout, bits: np.ndarray, column: np.ndarray, *parameters: np.ndarray
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """The outputs of a net that ``can_be_compiled``, and what ``run_back`` needs.
+    """The outputs of a net that ``can_be_compiled``, and what ``run_net_back`` needs.
 
     Args:
         layout: of the net, from ``read_net``.
-        bits: see ``blocked_mlp``.
-        column: likewise.
+        bits: shape (M, n_inputs - 1), float32 like all.
+        column: shape (M,).
         parameters: weights and biases.
+
+    Returns:
+        Shape (M,), and a tuple.
     """
     from qtlite import mapping_loops as loops
 
@@ -201,16 +233,19 @@ def run(
     return outputs, arguments
 
 
-def run_back(
-    layout: Layout, kept: tuple[np.ndarray, ...], output_gradients: np.ndarray, with_column: bool
+def run_net_back(
+    layout: NetLayout, kept: tuple[np.ndarray, ...], output_gradients: np.ndarray, with_column: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gradients of ``column``, none if they are not wanted, and of all parameters.
 
     Args:
-        layout: as given to ``run``.
+        layout: as given to ``run_net``.
         kept: what it returned.
         output_gradients: shape (M,).
         with_column: whether the first ones are wanted.
+
+    Returns:
+        Shapes (M,) or (0,), and (weights and biases,), one after the other.
     """
     from qtlite import mapping_loops as loops
 
@@ -236,7 +271,8 @@ def _lines(n_blocks: int, n_lines: int) -> np.ndarray:
     from qtlite.mapping_loops import ROWS
 
     # torch's memory, not numpy's: it begins with a line of the cache, as vectors should
-    return torch.empty(n_blocks, n_lines, ROWS, dtype=torch.float32).numpy()
+    lines = torch.empty(n_blocks, n_lines, ROWS, dtype=torch.float32, device="cpu")
+    return lines.numpy()
 
 
 def _share_out(n_shares: int, work: Callable[[tuple[int, int]], None]) -> None:

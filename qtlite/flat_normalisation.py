@@ -57,7 +57,7 @@ class FlatNormalisation:
         for start, size, (name, shape) in zip(cuts.starts, cuts.sizes, shapes.items(), strict=True):
             n_rows = shape[0] if scales[name].has_rows else 0
             tensors.append((start, n_rows, size // max(n_rows, 1)))
-        self.layout = Layout(
+        self.layout = TargetLayout(
             cuts,
             np.array(tensors),
             np.array([(scales[name].scale, scales[name].centre) for name in shapes]),
@@ -81,12 +81,12 @@ class FlatNormalisation:
         return normalise_weights(split_weights(flat, self.shapes), self.scales, self.scheme)
 
     def can_be_compiled(self, like: Tensor) -> bool:
-        """Whether ``run`` does this for numbers of such a type and place."""
+        """Whether ``standardise`` does this for numbers of such a type and place."""
         fits = self.scheme == "row" and like.dtype in (torch.float32, torch.float64)
         return fits and like.device.type == "cpu" and can_compile()
 
 
-class Layout(NamedTuple):
+class TargetLayout(NamedTuple):
     """The target's tensors one after the other."""
 
     cuts: Cuts
@@ -97,8 +97,8 @@ class Layout(NamedTuple):
 
 class _Normalise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, flat: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-        outputs, ctx.steepness = run(layout, as_array(flat))
+    def forward(ctx, flat: Tensor, layout: TargetLayout) -> tuple[Tensor, ...]:
+        outputs, ctx.steepness = standardise(layout, as_array(flat))
         outputs, ctx.layout = torch.from_numpy(outputs), layout
         ctx.save_for_backward(outputs)
         return layout.cuts(outputs)
@@ -108,12 +108,20 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor):
         (outputs,) = ctx.saved_tensors  # raises if one has been changed since
         arrays = list(map(as_array, gradients))
-        flat = run_back(ctx.layout, as_array(outputs), ctx.steepness, arrays)
+        flat = standardise_back(ctx.layout, as_array(outputs), ctx.steepness, arrays)
         return torch.from_numpy(flat), None
 
 
-def run(layout: Layout, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The normalised numbers, shape (M,), and what ``run_back`` needs."""
+def standardise(layout: TargetLayout, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normalise numbers in compiled loops.
+
+    Args:
+        layout: of the target, ``FlatNormalisation.layout``.
+        flat: shape (M,), float32 or float64.
+
+    Returns:
+        The normalised numbers, shape (M,), and for ``standardise_back`` each row's steepness.
+    """
     from qtlite import normalisation_loops as loops
 
     outputs, steepness = np.empty_like(flat), np.empty(layout.n_rows)
@@ -122,10 +130,23 @@ def run(layout: Layout, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return outputs, steepness
 
 
-def run_back(
-    layout: Layout, outputs: np.ndarray, steepness: np.ndarray, gradients: Sequence[np.ndarray]
+def standardise_back(
+    layout: TargetLayout,
+    outputs: np.ndarray,
+    steepness: np.ndarray,
+    gradients: Sequence[np.ndarray],
 ) -> np.ndarray:
-    """The generated numbers' gradients, shape (M,), from those of the target's tensors."""
+    """Turn gradients of the target's tensors into the generated numbers'.
+
+    Args:
+        layout: as given to ``standardise``.
+        outputs: what it returned.
+        steepness: likewise.
+        gradients: of the target's tensors, in turn.
+
+    Returns:
+        Shape (M,).
+    """
     from qtlite import normalisation_loops as loops
 
     flat = np.concatenate(gradients, axis=None)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from qtlite.blocked_mlp import blocked_mlp, can_be_compiled, is_plain, read_net
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.generated import GeneratedNetwork
-from qtlite.generation import Generate, Generation
 from qtlite.mapping import FEATURES, MappingNet, basis_bits, probability_feature, qubits_needed
+from qtlite.one_function import Constants, GenerateWeights
 from qtlite.qnn import QNN
 
 
@@ -114,28 +114,32 @@ class QuantumTrain(GeneratedNetwork):
 
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably."""
-        if not self._is_usual():
-            return super().weights()
-        layout, tensors = read_net(self.mapping.layers)
-        block, scale = self.qnn.real_block, 2.0**self.n_qubits if self.feature == "scaled" else 1.0
-        generation = Generation(block, scale, layout, self._normalise.layout)
-        angles = block.step_angles(self.qnn.angles)
-        found = Generate.apply(generation, self._bits, angles, *tensors)
-        return dict(zip(self._shapes, found, strict=True))
+        if self._is_usual():
+            net, bits, angles = self.mapping.layers, self._bits, self.qnn.angles
+            layout, tensors = read_net(net)
+            fits = bits.shape == (self.n_weights, layout.features[0] - 1) and len(angles) > 0
+            if fits and not bits.requires_grad and can_be_compiled(net, bits, angles, *tensors):
+                block, target = self.qnn.real_block, self._normalise.layout
+                scale = 2.0**self.n_qubits if self.feature == "scaled" else 1.0
+                constants = Constants(block, scale, layout, target)
+                angles = block.step_angles(angles)
+                found = GenerateWeights.apply(constants, bits, angles, *tensors)
+                return dict(zip(self._shapes, found, strict=True))
+        return super().weights()
 
     def _is_usual(self) -> bool:
-        """Whether ``Generate`` does all that ``generate`` and what it calls would do."""
+        """Whether ``GenerateWeights`` does all that ``generate`` and what it calls would do."""
         qnn = self.qnn
         return (
-            type(self).generate is QuantumTrain.generate
+            (type(self).generate, type(self)._column) == _METHODS
+            and self.__dict__.keys().isdisjoint(("generate", "_column"))
             and type(qnn) is QNN
-            and is_plain(qnn, [QNN.forward])
+            and is_plain(qnn, _QNN_FORWARDS)
             and qnn.real_block is not None
             and qnn.n_qubits == self.n_qubits
             and self.feature in ("raw", "scaled")
             and not (self.center_feature or self.center_output)
             and self._normalise.can_be_compiled(self._bits)
-            and can_be_compiled(self.mapping.layers, qnn.angles, self._bits)
         )
 
     def _column(self) -> Tensor:
@@ -150,3 +154,8 @@ class QuantumTrain(GeneratedNetwork):
         """Circuit, then mapping net: the M numbers before normalisation, shape (M,)."""
         flat = blocked_mlp(self.mapping.layers, self._bits, self._column())
         return flat - flat.mean() if self.center_output else flat
+
+
+# as they are here: a caller may put others in their place
+_METHODS = QuantumTrain.generate, QuantumTrain._column
+_QNN_FORWARDS = (QNN.forward,)

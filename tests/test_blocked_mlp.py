@@ -158,9 +158,7 @@ def test_two_calls_before_one_backward_do_not_share_tables(n_rows, large):
     ],
 )
 def test_other_layers_are_refused(net):
-    with pytest.raises(
-        ValueError, match="net must be Linear layers, each with at most a Tanh, got"
-    ):
+    with pytest.raises(ValueError, match=r"at most a Tanh, got (ReLU|Tanh|Linear)\("):
         blocked_mlp(net, torch.zeros(1, 1), torch.zeros(1))
 
 

@@ -10,7 +10,7 @@ import torch
 from qtlite import QNN, QuantumTrain
 from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.experiments import live_figures
-from qtlite.experiments.config import RECIPES, recipe_config
+from qtlite.experiments.config import RECIPES, WEIGHT_DECAY, recipe_config
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.plots import accuracy_by_blocks
 from qtlite.experiments.targets import paper_cnn
@@ -140,6 +140,25 @@ def test_every_recipe_is_drawn():
     assert [recipe["name"] for recipe in data["recipes"]] == list(RECIPES)
     labels = [line.get_label() for line in accuracy_by_blocks(data).axes[0].get_lines()]
     assert {f"recipe {name}" for name in RECIPES} <= set(labels)
+
+
+def test_every_level_line_is_drawn():
+    records = [
+        {**a_record(0, accuracy, model="classical"), "config": config.to_dict()}
+        | {"dataset": "cifar10", "recipe": config.recipe}
+        for accuracy, config in (
+            (0.7, recipe_config("qtlite", "cifar10", model="classical")),
+            *(
+                (0.75, recipe_config(r, "cifar10", model="classical", weight_decay=d["cifar10"]))
+                for r, d in WEIGHT_DECAY.items()
+            ),
+        )
+    ]
+    data = live_figures.accuracy(records, "cifar10").data
+    names = [line["name"] for line in data["classical"]]
+    assert len(set(names)) == 4
+    drawn = [line.get_label() for line in accuracy_by_blocks(data).axes[0].get_lines()]
+    assert set(names) <= set(drawn)
 
 
 def test_accuracy_needs_a_table():

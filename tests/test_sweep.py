@@ -1,14 +1,32 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.config import (
+    CIFAR_HYPERNETWORK_RATE,
+    WEIGHT_DECAY,
+    TrainConfig,
+    recipe_config,
+)
 from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.records import read_records, record_id
-from qtlite.experiments.sweep import SWEEPS, read_configs, run_sweep, sweep_configs
+from qtlite.experiments.sweep import (
+    DECAY_TRIALS,
+    HYPERNETWORK_TRIAL,
+    HYPERNETWORK_TRIALS,
+    LONG_DECAY_TRIALS,
+    SWEEPS,
+    USUAL_TRIAL,
+    read_configs,
+    run_sweep,
+    sweep_configs,
+)
+from qtlite.experiments.tables import trial_rows
 
+ROOT = Path(__file__).resolve().parents[1]
 QUICK = TrainConfig(n_train=128, epochs=1, n_blocks=2)
 
 
@@ -136,3 +154,51 @@ def test_a_wrong_list_of_runs_is_refused(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_configs(path)
+
+
+def test_weight_decay_is_run_with_each_recipe_that_it_was_chosen_for():
+    configs = sweep_configs("decay", n_seeds=1)
+    found = {(c.recipe, c.dataset): c.weight_decay for c in configs}
+    assert found == {
+        (recipe, dataset): decay
+        for recipe, decays in WEIGHT_DECAY.items()
+        for dataset, decay in decays.items()
+    }
+    assert {c.epochs for c in configs if c.recipe == "thorough"} == {100}
+
+
+def test_controls_with_more_time():
+    configs = sweep_configs("thorough-controls", n_seeds=1)
+    assert {c.recipe for c in configs} == {"thorough"}
+    rates = {(c.dataset, c.model): c.learning_rate for c in configs}
+    assert len(rates) == len(configs) == 7
+    assert rates["cifar10", "hypernetwork"] == CIFAR_HYPERNETWORK_RATE
+    shorter = recipe_config("qtlite", "cifar10", model="hypernetwork", n_blocks=95)
+    assert shorter.learning_rate != CIFAR_HYPERNETWORK_RATE  # not tried there
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dataset", "trials", "common", "field", "chosen"),
+    [
+        *(
+            ("qtlite", dataset, DECAY_TRIALS, USUAL_TRIAL, "weight_decay", decay)
+            for dataset, decay in WEIGHT_DECAY["qtlite"].items()
+        ),
+        (
+            "thorough", "cifar10", LONG_DECAY_TRIALS, USUAL_TRIAL,
+            "weight_decay", WEIGHT_DECAY["thorough"]["cifar10"],
+        ),
+        (
+            "thorough", "cifar10", HYPERNETWORK_TRIALS, HYPERNETWORK_TRIAL,
+            "learning_rate", CIFAR_HYPERNETWORK_RATE,
+        ),
+    ],
+)  # fmt: skip
+def test_choices_are_the_best_of_the_recorded_trials(
+    recipe, dataset, trials, common, field, chosen
+):
+    records = read_records(ROOT / "book/records")
+    rows = trial_rows(records, dataset, recipe, trials, common, field)
+    assert len(rows) == len(trials)
+    best = max(rows, key=lambda row: float(row[3].split()[0]))
+    assert float(best[1]) == chosen

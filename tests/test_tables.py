@@ -21,10 +21,10 @@ from qtlite.experiments.tables import (
 ROOT = Path(__file__).parents[1]
 
 
-def record(accuracy, recipe="qtlite", **changes):
-    config = recipe_config(recipe, "mnist", **changes)
+def record(accuracy, recipe="qtlite", dataset="mnist", **changes):
+    config = recipe_config(recipe, dataset, **changes)
     return {
-        "dataset": "mnist",
+        "dataset": dataset,
         "model": config.model,
         "recipe": config.recipe,
         "n_blocks": None if config.model in ("classical", "qcml") else config.n_blocks,
@@ -76,6 +76,23 @@ def test_more_time_is_told_of_one_depth_whatever_else_is_recorded():
     records.append(record(0.995, model="classical", weight_decay=WEIGHT_DECAY["qtlite"]["mnist"]))
     text = with_more_time(records + usual, "mnist")
     assert "weight decay 99.50 % (1 seed) with `qtlite`. That is what to compare with. No" in text
+
+
+def test_weight_decay_with_more_time_has_a_row_and_a_clause():
+    short, long = (WEIGHT_DECAY[recipe]["cifar10"] for recipe in ("qtlite", "thorough"))
+    usual = {"dataset": "cifar10", "model": "classical"}
+    records = [
+        record(0.7, **usual),
+        record(0.71, recipe="thorough", **usual),
+        record(0.72, weight_decay=short, **usual),
+        record(0.73, recipe="thorough", weight_decay=long, **usual),
+        record(0.74, dataset="cifar10", recipe="thorough", n_blocks=323),
+    ]
+    text = table("cifar10", records)
+    assert f"| classical CNN, weight decay {short:g} | 285,226 |  | 72.00 (1) |  |" in text
+    assert f"| classical CNN, weight decay {long:g} | 285,226 |  |  | 73.00 (1) |" in text
+    clause = "72.00 % (1 seed) with `qtlite` and 73.00 % (1 seed) with `thorough`. That is"
+    assert clause in with_more_time(records, "cifar10")
 
 
 def test_more_time_is_told_of_controls_too():

@@ -413,12 +413,12 @@
     const most = Math.max(...all.map((p) => p.x));
     const blocks = [...new Set(all.map((p) => p.x))].sort((a, b) => a - b);
     const curve = ({ style, points }) => ({ style, points: points.map((p) => [p.x, p.y]) });
-    const usual = ["live-ink", "live-muted", "live-circuit"];
+    const usual = ["live-ink", "live-muted", "live-circuit", "live-network"];
     const draw = () => drawPoints(chart, says, {
       series: [{ style: "live-mapping", shape: "square", points: paper }, ...series],
       lines: [
         ...data.classical.map((c, i) => ({
-          style: `${usual[i % 3]} live-dashed`,
+          style: `${usual[i % usual.length]} live-dashed`,
           points: [[0, c.accuracy], [1.06 * most, c.accuracy]],
         })),
         curve({ style: "live-mapping", points: paper }), ...series.map(curve),
@@ -430,7 +430,7 @@
     root.append(chart, legend([
       ["live-mapping", "square", "paper"],
       ...data.recipes.map((r, i) => [styles[i % styles.length], "circle", `recipe ${r.name}`]),
-      ...data.classical.map((c, i) => [`${usual[i % 3]} live-dashed`, "line",
+      ...data.classical.map((c, i) => [`${usual[i % usual.length]} live-dashed`, "line",
         `${c.name}: ${c.accuracy.toFixed(2)} %`]),
     ]), says);
     onWidth(chart, draw);

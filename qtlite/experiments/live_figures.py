@@ -237,7 +237,7 @@ def accuracy(
     drawn = []
     for recipe in recipes:
         if decayed := with_weight_decay(records, dataset, recipe):
-            name = f"ours, as usual, weight decay {WEIGHT_DECAY[recipe][dataset]:g}"
+            name = f"ours, as usual, weight decay {WEIGHT_DECAY[recipe][dataset]:g}, {recipe}"
             usual.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
         points = [
             _point(select(found, model="qt", recipe=recipe, n_blocks=row.n_blocks)) for row in paper

@@ -541,7 +541,7 @@ def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
         for point in points:
             seeds = [accuracy for _, accuracy in point["seeds"]]
             axes.plot([point["n_blocks"]] * len(seeds), seeds, "o", color=colour, ms=3.5, ls="")
-    for line, colour in zip(data["classical"], (INK, GREY, CIRCUIT), strict=False):
+    for line, colour in zip(data["classical"], cycle((INK, GREY, CIRCUIT, NETWORK)), strict=False):
         axes.axhline(line["accuracy"], color=colour, lw=1, ls=":", label=line["name"])
     axes.set(xlabel="blocks of the circuit, $L$", ylabel="test accuracy / %")
     low, high = axes.get_ylim()

@@ -89,11 +89,13 @@ def _same_sums_each_time() -> Iterator[None]:
 
 @contextmanager
 def _denormals_as_zero() -> Iterator[None]:
-    """Take numbers below 1e-38 for 0 on a CPU.
+    """Take numbers below 1e-38 for 0 on a CPU, where they take twenty times as long.
 
-    Processors take twenty times as long for them, and weight decay leads there: many a weight.
+    Weight decay leads many weights there. It is so in this thread, and in PyTorch's other threads
+    if they start meanwhile, as they do in `qtlite train`.
     """
-    before = not (torch.tensor([1e-40]) * 1).any()
+    smallest = torch.tensor([1e-40], dtype=torch.float32, device="cpu")
+    before = not (smallest * 1).any()
     torch.set_flush_denormal(True)
     try:
         yield

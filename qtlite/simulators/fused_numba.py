@@ -55,7 +55,7 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """
     if len(angles) == 0:
         return states.clone()
-    return torch.from_numpy(run(block, as_array(angles), as_array(states)))
+    return torch.from_numpy(run_circuit(block, as_array(angles), as_array(states)))
 
 
 def apply_adjoint(
@@ -76,17 +76,17 @@ def apply_adjoint(
     """
     if len(angles) == 0:
         return torch.zeros_like(angles), gradients.clone() if initial else None
-    found, end = run_back(block, *map(as_array, (angles, states, gradients)), initial)
+    found, end = run_circuit_back(block, *map(as_array, (angles, states, gradients)), initial)
     return torch.from_numpy(found), torch.from_numpy(end) if initial else None
 
 
-def run(block: RealBlock, angles: np.ndarray, states: np.ndarray | None) -> np.ndarray:
+def run_circuit(block: RealBlock, angles: np.ndarray, states: np.ndarray | None) -> np.ndarray:
     """``apply``, of arrays and at least one step; |0...0> where there are no ``states``."""
     final, _ = _walk(*lay_out(block, angles), (states,))
     return final
 
 
-def run_back(
+def run_circuit_back(
     block: RealBlock, angles: np.ndarray, states: np.ndarray, gradients: np.ndarray, initial: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """``apply_adjoint``, of arrays and at least one step."""

@@ -48,8 +48,8 @@ class Plan(NamedTuple):
 
     def walk(self, gates: Gates) -> tuple:
         """The arguments of ``walk`` that the plan and the gates know."""
-        gates = (gates.tan, gates.scale, self.rotated)
-        return self.shape, self.permutations, self.order, self.last, self.kinds, gates
+        rotations = (gates.tan, gates.scale, self.rotated)
+        return self.shape, self.permutations, self.order, self.last, self.kinds, rotations
 
     @property
     def size(self) -> int:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -7,8 +10,9 @@ from qtlite.circuit import ry_only
 from qtlite.compiling import can_compile
 from qtlite.generated import GeneratedNetwork
 from qtlite.inject import split_weights
-from qtlite.mapping import mapping_inputs
+from qtlite.mapping import MappingNet, mapping_inputs
 from qtlite.normalisation import normalise_weights
+from qtlite.simulators import fused_numba
 
 pytestmark = pytest.mark.skipif(not can_compile(), reason="Numba is not there")
 
@@ -29,6 +33,13 @@ def build(**options):
     target = nn.Sequential(nn.Linear(9, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3))
     generator = torch.Generator().manual_seed(0)
     return QuantumTrain(target, options.pop("n_blocks", 3), generator=generator, **options)
+
+
+def in_one(model):
+    """The model's weights, which must come from one function."""
+    weights = model.weights()
+    assert all(w.grad_fn.name() == "GenerateWeightsBackward" for w in weights.values())
+    return weights
 
 
 def values_and_gradients(model, weights):
@@ -53,10 +64,9 @@ def values_and_gradients(model, weights):
         {"n_blocks": 40},
     ],
 )
-def test_the_numbers_of_the_three_functions(options, feature, monkeypatch):
+def test_the_numbers_of_the_three_functions(options, feature):
     model = build(feature=feature, **options)
-    one = values_and_gradients(model, model.weights())
-    monkeypatch.setattr(quantum_train, "Generate", None)  # would be an error
+    one = values_and_gradients(model, in_one(model))
     three = values_and_gradients(model, GeneratedNetwork.weights(model))
     assert all(map(torch.equal, one, three))
 
@@ -64,7 +74,7 @@ def test_the_numbers_of_the_three_functions(options, feature, monkeypatch):
 @pytest.mark.parametrize("feature", ["raw", "scaled"])
 def test_values_and_gradients_are_those_of_plain_torch_in_float64(feature):
     model = build(feature=feature)
-    ours = values_and_gradients(model, model.weights())
+    ours = values_and_gradients(model, in_one(model))
     model.double()
     p = QNN(model.n_qubits, 3, simulator="tensorcircuit").double()
     p.angles = model.qnn.angles
@@ -75,17 +85,19 @@ def test_values_and_gradients_are_those_of_plain_torch_in_float64(feature):
         assert (found - true).abs().max() <= 1e-4 * true.abs().max()
 
 
-def test_what_is_frozen_gets_no_gradient():
+def test_what_is_frozen_gets_no_gradient(monkeypatch):
     model = build()
-    expected = values_and_gradients(model, model.weights())
+    expected = values_and_gradients(model, in_one(model))
     model.qnn.requires_grad_(False)
-    found = values_and_gradients(model, model.weights())
+    with monkeypatch.context() as patch:
+        patch.setattr(fused_numba, "run_circuit_back", None)  # would be an error
+        found = values_and_gradients(model, in_one(model))
     n_weights = len(model.weights())
     assert torch.equal(found[n_weights], expected[n_weights + 1])  # the angles come first
     assert len(found) == len(expected) - 1
     model.qnn.requires_grad_(True)
     model.mapping.requires_grad_(False)
-    found = values_and_gradients(model, model.weights())
+    found = values_and_gradients(model, in_one(model))
     assert torch.equal(found[n_weights], expected[n_weights])
 
 
@@ -94,33 +106,90 @@ class Halved(QuantumTrain):
         return super().generate() / 2
 
 
-def hook(*arguments):
-    """Does nothing, but wants to be called."""
-    hook.calls += 1
+class Reversed(QuantumTrain):
+    def _column(self):
+        return super()._column().flip(0)
+
+
+def with_other_angles(model):
+    other = QNN(model.n_qubits, 2)
+    model.qnn.forward = other.forward
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda model: model.qnn.register_forward_hook(hook),
-        lambda model: model.qnn.register_forward_pre_hook(hook),
-        lambda model: model.mapping.layers[0].register_forward_hook(hook),
-        lambda model: setattr(model.qnn, "forward", lambda: (hook(), torch.ones(128))[1]),
-        lambda model: setattr(model.mapping.layers[1], "forward", lambda x: (hook(), x)[1]),
-        lambda model: setattr(model, "qnn", nn.Sequential(model.qnn)) or hook(),
-        lambda model: setattr(model, "__class__", Halved) or hook(),
-        lambda model: model.double() and hook(),
+        lambda model: model.qnn.register_forward_hook(lambda *_: torch.ones(128) / 128),
+        lambda model: model.mapping.layers[0].register_forward_hook(lambda *out: out[-1] / 2),
+        lambda model: setattr(model.qnn, "forward", lambda: torch.ones(128) / 128),
+        with_other_angles,
+        lambda model: setattr(model.mapping.layers[1], "forward", torch.relu),
+        lambda model: setattr(model, "qnn", QNN(7, 2, simulator="tensorcircuit")),
+        lambda model: setattr(model, "__class__", Halved),
+        lambda model: setattr(model, "__class__", Reversed),
+        lambda model: setattr(model, "generate", lambda: torch.arange(model.n_weights) / 10),
     ],
 )
-def test_what_was_changed_is_called(change, monkeypatch):
+def test_what_was_changed_is_heeded(change):
     model = build()
-    hook.calls = 0
+    before = in_one(model)["3.weight"]
     change(model)
-    if isinstance(model.qnn, nn.Sequential):
-        model.qnn.forward = model.qnn[0].forward
-    monkeypatch.setattr(quantum_train, "Generate", None)  # would be an error
-    model.weights()
-    assert hook.calls >= 1
+    found, expected = model.weights(), GeneratedNetwork.weights(model)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    if not isinstance(model, Halved):  # standardised rows do not tell
+        assert not torch.equal(found["3.weight"], before)
+    functions = (weights["3.weight"].grad_fn for weights in (found, expected))
+    assert len({function and function.name() for function in functions}) == 1
+
+
+def test_a_patched_class_is_heeded(monkeypatch):
+    model = build()
+    monkeypatch.setattr(QNN, "forward", lambda qnn: torch.ones(128) / 128)
+    expected = GeneratedNetwork.weights(model)
+    assert all(torch.equal(w, expected[name]) for name, w in model.weights().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda m: setattr(m, "mapping", MappingNet(12)), ValueError, "bits must have shape"),
+        (lambda m: setattr(m, "mapping", MappingNet(2)), ValueError, "bits must have shape"),
+        (lambda m: setattr(m, "_bits", m._bits[:50]), ValueError, "must have"),
+        (lambda m: m._bits.requires_grad_(), ValueError, "bits must not require a gradient"),
+        (lambda m: m.mapping.double(), RuntimeError, "same dtype"),
+        (lambda m: m.mapping.layers[2].double(), RuntimeError, "same dtype"),
+        (lambda m: setattr(m, "qnn", QNN(8, 2)), ValueError, r"qnn must return shape \(128,\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, error, message):
+    model = build()
+    change(model)
+    with pytest.raises(error, match=message):
+        model.weights()
+
+
+def test_no_angles_at_all():
+    model = build()
+    model.qnn.angles = nn.Parameter(torch.empty(0, 7))
+    expected = GeneratedNetwork.weights(model)
+    assert all(torch.equal(w, expected[name]) for name, w in model.weights().items())
+
+
+def test_a_default_device_is_not_asked():
+    model = build()
+    expected = values_and_gradients(model, in_one(model))
+    with torch.device("meta"):
+        weights = in_one(model)
+    assert all(map(torch.equal, values_and_gradients(model, weights), expected))
+
+
+def test_without_numba(tmp_path):
+    program = (
+        "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+        "import torch; from qtlite import QuantumTrain\n"
+        "QuantumTrain(torch.nn.Linear(9, 7), 2)(torch.ones(1, 9)).sum().backward()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -135,31 +204,29 @@ def test_what_was_changed_is_called(change, monkeypatch):
     ],
 )
 def test_other_options_take_the_three_functions(options, monkeypatch):
-    monkeypatch.setattr(quantum_train, "Generate", None)  # would be an error
+    monkeypatch.setattr(quantum_train, "GenerateWeights", None)  # would be an error
     build(**options).weights()
 
 
-def test_a_circuit_of_another_size_is_refused():
-    model = build()
-    model.qnn = QNN(model.n_qubits + 1, 2)
-    with pytest.raises(ValueError, match=r"qnn must return shape \(128,\), got \(256,\)"):
-        model.weights()
-
-
-@pytest.mark.parametrize("which", ["angles", "weights"])
+@pytest.mark.parametrize("which", ["angles", "weights", "mapping"])
 def test_what_was_changed_before_the_backward_pass_is_noticed(which):
     model = build()
-    weights = model.weights()
+    weights = in_one(model)
     loss = sum(tensor.sum() for tensor in weights.values())
-    {"angles": model.qnn.angles, "weights": weights["0.weight"]}[which].detach().add_(1)
+    changed = {
+        "angles": model.qnn.angles,
+        "weights": weights["0.weight"],
+        "mapping": model.mapping.layers[0].weight,
+    }
+    changed[which].detach().add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
 
 def test_two_models_before_one_backward_and_twice_the_same_graph():
     models = [build(n_blocks=n) for n in (2, 3)]
-    alone = [values_and_gradients(model, model.weights()) for model in models]
-    both = [model.weights() for model in models]
+    alone = [values_and_gradients(model, in_one(model)) for model in models]
+    both = [in_one(model) for model in models]
     for model, weights, expected in zip(models, both, alone, strict=True):
         assert all(map(torch.equal, values_and_gradients(model, weights), expected))
     weights = models[0].weights()
@@ -172,7 +239,7 @@ def test_two_models_before_one_backward_and_twice_the_same_graph():
 
 def test_gradients_that_are_negated_in_name_or_have_a_graph():
     model = build()
-    weights = model.weights()
+    weights = in_one(model)
     weight, parameters = weights["0.weight"], list(model.parameters())
     expected = torch.autograd.grad((-weight).sum(), parameters, retain_graph=True)
     negated = torch.complex(torch.zeros_like(weight), torch.ones_like(weight)).conj().imag
