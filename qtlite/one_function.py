@@ -6,6 +6,7 @@ between them, takes about as long as a circuit of 16 blocks. The numbers are the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,15 +29,24 @@ class Constants(NamedTuple):
     target: TargetLayout
 
 
-class GenerateWeights(torch.autograd.Function):
+def generate_weights(
+    constants: Constants, bits: Tensor, angles: Tensor, tensors: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
     """The target's tensors, from angles and the mapping net's weights and biases.
 
-    ``GenerateWeights.apply(constants, bits, angles, *tensors)``: ``bits`` are the mapping net's
-    inputs but the last, shape (M, N), ``angles`` what ``RealBlock.step_angles`` returns, one row at
-    least, and ``tensors``, with the net's layout, what ``read_net`` returns; all float32 and on a
-    CPU, which is not checked. Differentiable once, with respect to angles and tensors.
-    """
+    Differentiable once, with respect to these. ``QuantumTrain`` knows when this may be called:
+    nothing is checked here.
 
+    Args:
+        constants: whose layouts belong to what follows.
+        bits: the mapping net's inputs but the last, shape (M, N), float32 like all, on a CPU.
+        angles: what ``RealBlock.step_angles`` returns, radians, one row at least.
+        tensors: the mapping net's weights and biases, what ``read_net`` returns.
+    """
+    return _GenerateWeights.apply(constants, bits, angles, *tensors)
+
+
+class _GenerateWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, constants: Constants, bits: Tensor, angles: Tensor, *tensors: Tensor):
         from qtlite.simulators.fused_numba import run_circuit

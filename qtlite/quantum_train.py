@@ -11,7 +11,7 @@ from qtlite.blocked_mlp import blocked_mlp, can_be_compiled, is_plain, read_net
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.generated import GeneratedNetwork
 from qtlite.mapping import FEATURES, MappingNet, basis_bits, probability_feature, qubits_needed
-from qtlite.one_function import Constants, GenerateWeights
+from qtlite.one_function import Constants, generate_weights
 from qtlite.qnn import QNN
 
 
@@ -123,12 +123,12 @@ class QuantumTrain(GeneratedNetwork):
                 scale = 2.0**self.n_qubits if self.feature == "scaled" else 1.0
                 constants = Constants(block, scale, layout, target)
                 angles = block.step_angles(angles)
-                found = GenerateWeights.apply(constants, bits, angles, *tensors)
+                found = generate_weights(constants, bits, angles, tensors)
                 return dict(zip(self._shapes, found, strict=True))
         return super().weights()
 
     def _is_usual(self) -> bool:
-        """Whether ``GenerateWeights`` does all that ``generate`` and what it calls would do."""
+        """Whether ``generate_weights`` does all that ``generate`` and what it calls would do."""
         qnn = self.qnn
         return (
             (type(self).generate, type(self)._column) == _METHODS

@@ -38,7 +38,7 @@ def build(**options):
 def in_one(model):
     """The model's weights, which must come from one function."""
     weights = model.weights()
-    assert all(w.grad_fn.name() == "GenerateWeightsBackward" for w in weights.values())
+    assert all(w.grad_fn.name() == "_GenerateWeightsBackward" for w in weights.values())
     return weights
 
 
@@ -204,7 +204,7 @@ def test_without_numba(tmp_path):
     ],
 )
 def test_other_options_take_the_three_functions(options, monkeypatch):
-    monkeypatch.setattr(quantum_train, "GenerateWeights", None)  # would be an error
+    monkeypatch.setattr(quantum_train, "generate_weights", None)  # would be an error
     build(**options).weights()
 
 
