@@ -57,9 +57,9 @@ def blocked_mlp(net: nn.Sequential, bits: Tensor, column: Tensor) -> Tensor:
         True
     """
     layout, tensors = read_net(net)
-    if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != layout.features[0] - 1:
+    if bits.ndim != 2 or len(bits) == 0 or bits.shape[1] != layout.n_bits:
         raise ValueError(
-            f"bits must have shape (M, {layout.features[0] - 1}), M >= 1, got {tuple(bits.shape)}"
+            f"bits must have shape (M, {layout.n_bits}), M >= 1, got {tuple(bits.shape)}"
         )
     if column.shape != bits.shape[:1]:
         raise ValueError(f"column must have shape ({len(bits)},), got {tuple(column.shape)}")
@@ -79,6 +79,11 @@ class NetLayout:
     has_tanh: np.ndarray  # of each layer
 
     @cached_property
+    def n_bits(self) -> int:
+        """Inputs but the last."""
+        return int(self.features[0]) - 1
+
+    @cached_property
     def rounded(self) -> np.ndarray:
         """As ``features``; the first property that needs Numba."""
         from qtlite.mapping_loops import rounded_up
@@ -94,6 +99,23 @@ class NetLayout:
     def n_outputs(self) -> int:
         """Of all layers."""
         return int(self.rounded[1:].sum())
+
+    def n_blocks(self, n_rows: int) -> int:
+        """In which so many rows are done."""
+        from qtlite.mapping_loops import ROWS
+
+        return -(-n_rows // ROWS)
+
+    def n_shares(self, n_rows: int) -> int:
+        """Threads that do them."""
+        works = n_rows * self.n_parameters > PARALLEL_WORK
+        return min(torch.get_num_threads(), self.n_blocks(n_rows)) if works else 1
+
+    def is_stored(self, n_rows: int) -> bool:
+        """Whether the backward pass finds all layers' outputs."""
+        from qtlite.mapping_loops import ROWS
+
+        return self.n_blocks(n_rows) * ROWS * self.n_outputs <= FEW_NUMBERS
 
 
 def read_net(net: nn.Sequential) -> tuple[NetLayout, list[Tensor]]:
@@ -152,18 +174,18 @@ def is_plain(module: nn.Module, forwards: Sequence[Callable] = _FORWARDS) -> boo
         >>> is_plain(nn.Tanh()), is_plain(nn.ReLU())
         (True, False)
     """
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
+    return (
+        type(module).forward in forwards
+        and "forward" not in module.__dict__
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and not module._backward_hooks
+        and not module._backward_pre_hooks
     )
-    own = "forward" in module.__dict__
-    return type(module).forward in forwards and not own and not any(hooks)
 
 
 def can_be_compiled(net: nn.Sequential, *tensors: Tensor) -> bool:
-    """Whether ``run_net`` does what the net would.
+    """Whether compiled loops do what the net would.
 
     Args:
         net: that ``read_net`` has read.
@@ -173,106 +195,57 @@ def can_be_compiled(net: nn.Sequential, *tensors: Tensor) -> bool:
         >>> can_be_compiled(nn.Sequential(nn.Linear(3, 1)), torch.ones(2, dtype=torch.float64))
         False
     """
-    fits = all(t.dtype == torch.float32 and t.is_cpu for t in tensors)
-    return fits and can_compile() and all(map(is_plain, (net, *net)))
+    for tensor in tensors:
+        if tensor.dtype != torch.float32 or not tensor.is_cpu:
+            return False
+    return can_compile() and all(map(is_plain, (net, *net)))
 
 
 class _CompiledMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, layout: NetLayout, bits: Tensor, column: Tensor, *tensors: Tensor) -> Tensor:
-        arrays = map(as_array, (bits, column, *tensors))
-        outputs, ctx.kept = run_net(layout, *arrays)
-        ctx.layout = layout
+        from qtlite import mapping_loops as loops
+
+        parameters = np.concatenate(list(map(as_array, tensors)), axis=None)
+        packed = np.zeros(layout.n_parameters, np.float32)
+        loops.pack(parameters, layout.features, packed, False)
+        n_rows = len(column)
+        n_blocks, n_shares = layout.n_blocks(n_rows), layout.n_shares(n_rows)
+        stored = layout.is_stored(n_rows)
+        n_tables, n_lines = n_blocks if stored else n_shares, layout.n_outputs + loops.TILE
+        tables = loops.empty_lines(n_tables * n_lines).reshape(n_tables, n_lines, loops.ROWS)
+        # the last hidden outputs of tables that are not stored: little, but they cost a big product
+        keeps = not stored and len(layout.has_tanh) > 1 and not layout.has_tanh[-1]
+        last_hidden = np.empty(
+            (n_blocks if keeps else 0, layout.rounded[-2], loops.ROWS), np.float32
+        )
+        ctx.kept = (
+            np.ascontiguousarray(as_array(bits).T), np.ascontiguousarray(as_array(column)),
+            layout.rounded, layout.has_tanh, packed, tables, last_hidden,
+        )  # fmt: skip
+        outputs = np.empty(n_rows, np.float32)
+        _share_out(n_shares, lambda share: loops.forward(*ctx.kept, outputs, *share))
+        ctx.layout, ctx.n_shares = layout, n_shares
         ctx.save_for_backward(bits, column, *tensors)
         return torch.from_numpy(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, output_gradients: Tensor):
-        _ = ctx.saved_tensors  # raises if one has been changed since
-        wanted = ctx.needs_input_grad[2]
-        column, parameters = run_net_back(ctx.layout, ctx.kept, as_array(output_gradients), wanted)
-        gradients = ctx.layout.cuts(torch.from_numpy(parameters))
-        return None, None, torch.from_numpy(column) if wanted else None, *gradients
+        from qtlite import mapping_loops as loops
 
-
-def run_net(
-    layout: NetLayout, bits: np.ndarray, column: np.ndarray, *parameters: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """The outputs of a net that ``can_be_compiled``, and what ``run_net_back`` needs.
-
-    Args:
-        layout: of the net, from ``read_net``.
-        bits: shape (M, n_inputs - 1), float32 like all.
-        column: shape (M,).
-        parameters: weights and biases.
-
-    Returns:
-        Shape (M,), and a tuple.
-    """
-    from qtlite import mapping_loops as loops
-
-    packed = np.zeros(layout.n_parameters, np.float32)
-    loops.pack(np.concatenate(parameters, axis=None), layout.features, packed, False)
-
-    widths, n_lines, n_rows = layout.rounded, layout.n_outputs, len(column)
-    n_blocks = -(-n_rows // loops.ROWS)
-    works = n_rows * packed.size > PARALLEL_WORK
-    n_shares = min(torch.get_num_threads(), n_blocks) if works else 1
-    stored = n_blocks * n_lines * loops.ROWS <= FEW_NUMBERS
-    n_tables = n_blocks if stored else n_shares
-    # the last hidden outputs of tables that are not stored: little, but they cost a big product
-    keeps = not stored and len(layout.has_tanh) > 1 and not layout.has_tanh[-1]
-    kept = np.empty((n_blocks if keeps else 0, widths[-2], loops.ROWS), np.float32)
-    arguments = (
-        np.ascontiguousarray(bits.T), np.ascontiguousarray(column), widths, layout.has_tanh, packed,
-        _lines(n_shares, int(widths[0])), _lines(n_tables, n_lines + loops.TILE), kept,
-    )  # fmt: skip
-    outputs = np.empty(n_rows, np.float32)
-    _share_out(n_shares, lambda share: loops.forward(*arguments, outputs, *share))
-    return outputs, arguments
-
-
-def run_net_back(
-    layout: NetLayout, kept: tuple[np.ndarray, ...], output_gradients: np.ndarray, with_column: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The gradients of ``column``, none if they are not wanted, and of all parameters.
-
-    Args:
-        layout: as given to ``run_net``.
-        kept: what it returned.
-        output_gradients: shape (M,).
-        with_column: whether the first ones are wanted.
-
-    Returns:
-        Shapes (M,) or (0,), and (weights and biases,), one after the other.
-    """
-    from qtlite import mapping_loops as loops
-
-    _, column, _, _, packed, inputs, tables, _ = kept
-    n_shares = len(inputs)
-    sums = np.zeros((n_shares, packed.size))
-    nothing_stored = len(tables) * loops.ROWS < len(column)
-    slopes = tables if nothing_stored else _lines(n_shares, tables.shape[1])
-    column_gradients = np.empty(len(column) if with_column else 0, np.float32)
-    given = np.ascontiguousarray(output_gradients)
-    _share_out(
-        n_shares,
-        lambda share: loops.backward(*kept, given, slopes, sums, column_gradients, *share),
-    )
-    gradients = np.empty(layout.cuts.n_numbers, np.float32)
-    total = sums.sum(0) if n_shares > 1 else sums[0]
-    loops.pack(gradients, layout.features, total, True)
-    return column_gradients, gradients
-
-
-def _lines(n_blocks: int, n_lines: int) -> np.ndarray:
-    """Room for so many lines in each block."""
-    from qtlite.mapping_loops import ROWS
-
-    # torch's memory, not numpy's: it begins with a line of the cache, as vectors should
-    lines = torch.empty(n_blocks, n_lines, ROWS, dtype=torch.float32, device="cpu")
-    return lines.numpy()
+        _, column, *_ = ctx.saved_tensors  # raises if one has been changed since
+        layout, n_shares, wanted = ctx.layout, ctx.n_shares, ctx.needs_input_grad[2]
+        sums = np.zeros((n_shares, layout.n_parameters))
+        column_gradients = np.empty(len(column) if wanted else 0, np.float32)
+        arguments = (
+            *ctx.kept, np.ascontiguousarray(as_array(output_gradients)), sums, column_gradients
+        )  # fmt: skip
+        _share_out(n_shares, lambda share: loops.backward(*arguments, *share))
+        parameters = np.empty(layout.cuts.n_numbers, np.float32)
+        loops.pack(parameters, layout.features, sums.sum(0), True)
+        gradients = layout.cuts(torch.from_numpy(parameters))
+        return None, None, torch.from_numpy(column_gradients) if wanted else None, *gradients
 
 
 def _share_out(n_shares: int, work: Callable[[tuple[int, int]], None]) -> None:

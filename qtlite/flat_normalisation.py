@@ -8,7 +8,7 @@ same but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +81,7 @@ class FlatNormalisation:
         return normalise_weights(split_weights(flat, self.shapes), self.scales, self.scheme)
 
     def can_be_compiled(self, like: Tensor) -> bool:
-        """Whether ``standardise`` does this for numbers of such a type and place."""
+        """Whether compiled loops do this for numbers of such a type and place."""
         fits = self.scheme == "row" and like.dtype in (torch.float32, torch.float64)
         return fits and like.device.type == "cpu" and can_compile()
 
@@ -98,7 +98,11 @@ class TargetLayout(NamedTuple):
 class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, flat: Tensor, layout: TargetLayout) -> tuple[Tensor, ...]:
-        outputs, ctx.steepness = standardise(layout, as_array(flat))
+        from qtlite import normalisation_loops as loops
+
+        numbers = np.ascontiguousarray(as_array(flat))
+        outputs, ctx.steepness = np.empty_like(numbers), np.empty(layout.n_rows)
+        loops.forward(numbers, layout.tensors, layout.scales, outputs, ctx.steepness)
         outputs, ctx.layout = torch.from_numpy(outputs), layout
         ctx.save_for_backward(outputs)
         return layout.cuts(outputs)
@@ -106,49 +110,10 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients: Tensor):
+        from qtlite import normalisation_loops as loops
+
         (outputs,) = ctx.saved_tensors  # raises if one has been changed since
-        arrays = list(map(as_array, gradients))
-        flat = standardise_back(ctx.layout, as_array(outputs), ctx.steepness, arrays)
+        flat = np.concatenate(list(map(as_array, gradients)), axis=None)
+        layout = ctx.layout
+        loops.backward(flat, layout.tensors, layout.scales, as_array(outputs), ctx.steepness)
         return torch.from_numpy(flat), None
-
-
-def standardise(layout: TargetLayout, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Normalise numbers in compiled loops.
-
-    Args:
-        layout: of the target, ``FlatNormalisation.layout``.
-        flat: shape (M,), float32 or float64.
-
-    Returns:
-        The normalised numbers, shape (M,), and for ``standardise_back`` each row's steepness.
-    """
-    from qtlite import normalisation_loops as loops
-
-    outputs, steepness = np.empty_like(flat), np.empty(layout.n_rows)
-    numbers = np.ascontiguousarray(flat)
-    loops.forward(numbers, layout.tensors, layout.scales, outputs, steepness)
-    return outputs, steepness
-
-
-def standardise_back(
-    layout: TargetLayout,
-    outputs: np.ndarray,
-    steepness: np.ndarray,
-    gradients: Sequence[np.ndarray],
-) -> np.ndarray:
-    """Turn gradients of the target's tensors into the generated numbers'.
-
-    Args:
-        layout: as given to ``standardise``.
-        outputs: what it returned.
-        steepness: likewise.
-        gradients: of the target's tensors, in turn.
-
-    Returns:
-        Shape (M,).
-    """
-    from qtlite import normalisation_loops as loops
-
-    flat = np.concatenate(gradients, axis=None)
-    loops.backward(flat, layout.tensors, layout.scales, outputs, steepness)
-    return flat

@@ -231,11 +231,26 @@ def pack(tensors, widths, packed, back):
 
 
 @compiled
+def empty_lines(n):
+    """So many, not initialised, from the beginning of a line of the cache on, as vectors should."""
+    memory = np.empty(n * ROWS + LANES, np.float32)
+    start = LANES - memory.ctypes.data % VECTOR_BYTES // 4
+    return memory[start : start + n * ROWS].reshape(n, ROWS)
+
+
+@compiled
+def copy(source, start, target, first, n):
+    """Copy n numbers; written as an assignment to a slice, it takes seconds to compile."""
+    for i in range(n):
+        target[first + i] = source[start + i]
+
+
+@compiled
 def _read_inputs(inputs, bits, column, start):
     n_rows, n_bits = min(ROWS, column.size - start), len(bits)
     for k in range(n_bits):
-        inputs[k, :n_rows] = bits[k, start : start + n_rows]
-    inputs[n_bits, :n_rows] = column[start : start + n_rows]
+        copy(bits[k], start, inputs[k], 0, n_rows)
+    copy(column, start, inputs[n_bits], 0, n_rows)
     inputs[: n_bits + 1, n_rows:] = 0
     inputs[n_bits + 1 :] = 0
 
@@ -266,7 +281,7 @@ def _run_layers(inputs, lines, widths, has_tanh, parameters, n_layers):
 
 @compiled
 def forward(
-    bits, column, widths, has_tanh, parameters, inputs, tables, kept, outputs, share, n_shares
+    bits, column, widths, has_tanh, parameters, tables, kept, outputs, share, n_shares
 ):  # fmt: skip
     """Run the net for each ``n_shares``-th block of rows.
 
@@ -276,7 +291,6 @@ def forward(
         widths: features of the inputs and after each layer, rounded up; the last TILE for one.
         has_tanh: of each layer.
         parameters: see ``pack``.
-        inputs: written, shape (n_shares, widths[0], ROWS).
         tables: written, shape (blocks, sum of widths[1:] + TILE, ROWS), each layer's outputs for
             ``backward``; with another number of blocks they are of no use to it.
         kept: written, the last hidden outputs for ``backward`` in that case, shape (blocks,
@@ -285,37 +299,36 @@ def forward(
         share: the first block, less than ``n_shares``.
     """
     n_blocks, end = (column.size + ROWS - 1) // ROWS, widths[1:-1].sum()
-    inputs = inputs[share]
+    inputs = empty_lines(widths[0])
     for block in range(share, n_blocks, n_shares):
         start = block * ROWS
         lines = tables[block if len(tables) == n_blocks else share]
         _read_inputs(inputs, bits, column, start)
         _run_layers(inputs, lines, widths, has_tanh, parameters, len(has_tanh))
-        if len(kept):
-            kept[block] = lines[end - widths[-2] : end]
-        n_rows = min(ROWS, column.size - start)
-        outputs[start : start + n_rows] = lines[end, :n_rows]
+        for k in range(kept.shape[1] if len(kept) else 0):
+            copy(lines[end - widths[-2] + k], 0, kept[block, k], 0, ROWS)
+        copy(lines[end], 0, outputs, start, min(ROWS, column.size - start))
 
 
 @compiled
 def backward(
-    bits, column, widths, has_tanh, parameters, inputs, tables, kept, output_gradients,
-    slopes, sums, column_gradients, share, n_shares,
+    bits, column, widths, has_tanh, parameters, tables, kept, output_gradients,
+    sums, column_gradients, share, n_shares,
 ):  # fmt: skip
     """Gradients for each ``n_shares``-th block, from those of the outputs.
 
     What ``forward`` has left neither in ``tables`` nor in ``kept`` is computed again.
 
     Args:
-        slopes: written, shape (n_shares, sum of widths[1:] + TILE, ROWS); the same memory as
-            ``tables`` if these are not one a block.
         sums: zeros to which each share adds the parameters' gradients, shape (n_shares,
             len(parameters)), float64.
         column_gradients: written, shape (M,), or empty if not wanted.
     """
     n_layers, end = len(has_tanh), widths[1:-1].sum()
     n_blocks, n_lines = (column.size + ROWS - 1) // ROWS, end + widths[-1]
-    inputs, slopes, sums = inputs[share], slopes[share], sums[share]
+    inputs, sums = empty_lines(widths[0]), sums[share]
+    # where nothing is stored, gradients may take the place of the outputs
+    slopes = empty_lines(tables.shape[1]) if len(tables) == n_blocks else tables[share]
     nothing = np.zeros(TILE, np.float32)
     for block in range(share, n_blocks, n_shares):
         start, n_rows = block * ROWS, min(ROWS, column.size - block * ROWS)
@@ -324,8 +337,8 @@ def backward(
         if len(tables) < n_blocks:
             n_again = n_layers - 2 if len(kept) else n_layers
             _run_layers(inputs, lines, widths, has_tanh, parameters, n_again)
-            if len(kept):
-                lines[end - widths[-2] : end] = kept[block]
+            for k in range(kept.shape[1] if len(kept) else 0):
+                copy(kept[block, k], 0, lines[end - widths[-2] + k], 0, ROWS)
         for r in range(n_rows):
             slope = np.float32(1) - lines[end, r] ** 2 if has_tanh[-1] else np.float32(1)
             slopes[end, r] = slope * output_gradients[start + r]
@@ -365,4 +378,4 @@ def backward(
                     slopes, n_lines, lines, slopes, 0, widths[1], row,
                     parameters, tile, 1, widths[0], nothing, 0,
                 )  # fmt: skip
-            column_gradients[start : start + n_rows] = slopes[n_lines + len(bits) - tile, :n_rows]
+            copy(slopes[n_lines + len(bits) - tile], 0, column_gradients, start, n_rows)

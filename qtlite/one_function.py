@@ -1,7 +1,8 @@
-"""Circuit, mapping net and normalisation as one function for autograd.
+"""Circuit, mapping net and normalisation as one function for autograd and one for Numba.
 
-In a small target's training step, what autograd does for three functions, and for the operations
-between them, takes about as long as a circuit of 16 blocks. The numbers are the same, bit by bit.
+In a small target's training step, what autograd does for three functions, and Python and numpy
+between compiled loops, take longer than a circuit of 16 blocks. The numbers are the same, bit by
+bit.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qtlite.arrays import as_array
-from qtlite.blocked_mlp import NetLayout, run_net, run_net_back
-from qtlite.flat_normalisation import TargetLayout, standardise, standardise_back
+from qtlite.blocked_mlp import NetLayout
+from qtlite.flat_normalisation import TargetLayout
 from qtlite.simulators.real_block import RealBlock
 
 
@@ -27,6 +28,14 @@ class Constants(NamedTuple):
     scale: float  # of the probabilities that the mapping net sees
     net: NetLayout
     target: TargetLayout
+
+
+def is_small(net: NetLayout, n_weights: int) -> bool:
+    """Whether ``generate_weights`` may be used for so many weights: one thread, all outputs stored.
+
+    These are 2**17 at most, since a net has 4 outputs a row or more: the state is not divided.
+    """
+    return net.is_stored(n_weights) and net.n_shares(n_weights) == 1
 
 
 def generate_weights(
@@ -49,35 +58,36 @@ def generate_weights(
 class _GenerateWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, constants: Constants, bits: Tensor, angles: Tensor, *tensors: Tensor):
-        from qtlite.simulators.fused_numba import run_circuit
+        from qtlite import one_function_loops as loops
+        from qtlite.simulators.walk_plan import lay_out
 
         block, scale, net, target = ctx.constants = constants
-        state = run_circuit(block, as_array(angles), None)
-        column = np.square(state[0, : len(bits)])
-        column *= scale
-        flat, ctx.kept = run_net(net, as_array(bits), column, *map(as_array, tensors))
-        outputs, ctx.steepness = standardise(target, flat)
+        plan, gates = lay_out(block, as_array(angles))
+        ctx.arguments = (
+            scale,
+            np.ascontiguousarray(as_array(bits).T),
+            (net.features, net.rounded, net.has_tanh),
+            (target.tensors, target.scales, target.n_rows),
+        )
+        parameters = np.concatenate(list(map(as_array, tensors)), axis=None)
+        outputs, ctx.kept = loops.forward(plan.walk(gates), *ctx.arguments, parameters)
         outputs = torch.from_numpy(outputs)
-        ctx.save_for_backward(torch.from_numpy(state), angles, outputs, bits, *tensors)
+        ctx.save_for_backward(angles, outputs, bits, *tensors)
         return target.cuts(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients: Tensor):
-        from qtlite.simulators.fused_numba import run_circuit_back
+        from qtlite import one_function_loops as loops
+        from qtlite.simulators.walk_plan import angle_gradients, lay_out
 
-        block, scale, net, target = ctx.constants
-        saved = ctx.saved_tensors  # raises if one has been changed since
-        state, angles, outputs = map(as_array, saved[:3])
-        gradients = list(map(as_array, gradients))
-        flat = standardise_back(target, outputs, ctx.steepness, gradients)
-        wanted, angle_gradients = ctx.needs_input_grad[2], None
-        column, parameters = run_net_back(net, ctx.kept, flat, wanted)
-        if wanted:
-            sensitivity = np.zeros_like(state)
-            column *= 2 * scale
-            used = slice(len(column))
-            np.multiply(state[0, used], column, out=sensitivity[0, used])
-            found, _ = run_circuit_back(block, angles, state, sensitivity, False)
-            angle_gradients = torch.from_numpy(found)
-        return None, None, angle_gradients, *net.cuts(torch.from_numpy(parameters))
+        angles, outputs, *_ = ctx.saved_tensors  # raises if one has been changed since
+        block, _, net, _ = ctx.constants
+        plan, gates = lay_out(block, as_array(angles), back=True)
+        flat = np.concatenate(list(map(as_array, gradients)), axis=None)
+        wanted = ctx.needs_input_grad[2]
+        parameters, overlaps = loops.backward(
+            plan.walk(gates), *ctx.arguments, as_array(outputs), ctx.kept, flat, wanted
+        )
+        found = torch.from_numpy(angle_gradients(plan, gates, overlaps)) if wanted else None
+        return None, None, found, *net.cuts(torch.from_numpy(parameters))

@@ -11,7 +11,7 @@ from qtlite.blocked_mlp import blocked_mlp, can_be_compiled, is_plain, read_net
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.generated import GeneratedNetwork
 from qtlite.mapping import FEATURES, MappingNet, basis_bits, probability_feature, qubits_needed
-from qtlite.one_function import Constants, generate_weights
+from qtlite.one_function import Constants, generate_weights, is_small
 from qtlite.qnn import QNN
 
 
@@ -114,12 +114,14 @@ class QuantumTrain(GeneratedNetwork):
 
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably."""
-        if self._is_usual():
-            net, bits, angles = self.mapping.layers, self._bits, self.qnn.angles
+        qnn, bits = self.qnn, self._bits
+        if self._is_usual(qnn):
+            angles, net = qnn.angles, self.mapping.layers
             layout, tensors = read_net(net)
-            fits = bits.shape == (self.n_weights, layout.features[0] - 1) and len(angles) > 0
-            if fits and not bits.requires_grad and can_be_compiled(net, bits, angles, *tensors):
-                block, target = self.qnn.real_block, self._normalise.layout
+            fits = bits.shape == (self.n_weights, layout.n_bits) and angles.numel() > 0
+            fits = fits and not bits.requires_grad and can_be_compiled(net, bits, angles, *tensors)
+            if fits and is_small(layout, self.n_weights):
+                block, target = qnn.real_block, self._normalise.layout
                 scale = 2.0**self.n_qubits if self.feature == "scaled" else 1.0
                 constants = Constants(block, scale, layout, target)
                 angles = block.step_angles(angles)
@@ -127,9 +129,11 @@ class QuantumTrain(GeneratedNetwork):
                 return dict(zip(self._shapes, found, strict=True))
         return super().weights()
 
-    def _is_usual(self) -> bool:
-        """Whether ``generate_weights`` does all that ``generate`` and what it calls would do."""
-        qnn = self.qnn
+    def _is_usual(self, qnn: nn.Module) -> bool:
+        """Whether ``generate_weights`` does all that ``generate`` and what it calls would do.
+
+        Where the net can be compiled, so can the circuit and the normalisation.
+        """
         return (
             (type(self).generate, type(self)._column) == _METHODS
             and self.__dict__.keys().isdisjoint(("generate", "_column"))
@@ -139,7 +143,7 @@ class QuantumTrain(GeneratedNetwork):
             and qnn.n_qubits == self.n_qubits
             and self.feature in ("raw", "scaled")
             and not (self.center_feature or self.center_output)
-            and self._normalise.can_be_compiled(self._bits)
+            and self._normalise.scheme == "row"
         )
 
     def _column(self) -> Tensor:

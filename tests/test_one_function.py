@@ -6,13 +6,15 @@ import torch
 from torch import nn
 
 from qtlite import QNN, QuantumTrain, quantum_train
+from qtlite.blocked_mlp import read_net
 from qtlite.circuit import ry_only
 from qtlite.compiling import can_compile
 from qtlite.generated import GeneratedNetwork
 from qtlite.inject import split_weights
 from qtlite.mapping import MappingNet, mapping_inputs
 from qtlite.normalisation import normalise_weights
-from qtlite.simulators import fused_numba
+from qtlite.one_function import is_small
+from qtlite.simulators import walk_plan
 
 pytestmark = pytest.mark.skipif(not can_compile(), reason="Numba is not there")
 
@@ -90,7 +92,7 @@ def test_what_is_frozen_gets_no_gradient(monkeypatch):
     expected = values_and_gradients(model, in_one(model))
     model.qnn.requires_grad_(False)
     with monkeypatch.context() as patch:
-        patch.setattr(fused_numba, "run_circuit_back", None)  # would be an error
+        patch.setattr(walk_plan, "angle_gradients", None)  # would be an error
         found = values_and_gradients(model, in_one(model))
     n_weights = len(model.weights())
     assert torch.equal(found[n_weights], expected[n_weights + 1])  # the angles come first
@@ -166,6 +168,22 @@ def test_what_does_not_fit_is_refused(change, error, message):
     change(model)
     with pytest.raises(error, match=message):
         model.weights()
+
+
+@pytest.mark.parametrize(("n_weights", "small"), [(292 * 448, True), (292 * 448 + 1, False)])
+def test_the_largest_small_target(n_weights, small):
+    model = QuantumTrain(nn.Linear(n_weights - 1, 1), 2, hidden=())  # 17 qubits
+    one, three = model.weights(), GeneratedNetwork.weights(model)
+    assert (one["weight"].grad_fn.name() == "_GenerateWeightsBackward") == small
+    found, expected = (values_and_gradients(model, weights) for weights in (one, three))
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize(("threads", "small"), [("one_thread", True), ("two_threads", False)])
+def test_work_for_two_threads_is_not_small(threads, small, request):
+    request.getfixturevalue(threads)
+    net, _ = read_net(MappingNet(13, (64, 64)).layers)
+    assert is_small(net, 8 * 448) == small
 
 
 def test_no_angles_at_all():

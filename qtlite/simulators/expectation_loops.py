@@ -164,7 +164,8 @@ def expect_adjoint(
                 here, there, there, 0, shape, permutations, order, last, kinds, gates,
                 overlaps[image], new_board(len(order), shape, overlaps.shape[2]), helping,
             )  # fmt: skip
-            products[part][:] = end[1][:n_amplitudes]
+            for i in range(n_amplitudes):  # assigned to a slice, it takes seconds to compile
+                products[part][i] = end[1][i]
         _multiply_out(qubits[image], tails, here)
         _peel(qubits[image], tails, products, qubit_gradients[image])
         add_one(done, 0)

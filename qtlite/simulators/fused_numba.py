@@ -55,7 +55,8 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """
     if len(angles) == 0:
         return states.clone()
-    return torch.from_numpy(run_circuit(block, as_array(angles), as_array(states)))
+    final, _ = _walk(*lay_out(block, as_array(angles)), (as_array(states),))
+    return torch.from_numpy(final)
 
 
 def apply_adjoint(
@@ -76,23 +77,10 @@ def apply_adjoint(
     """
     if len(angles) == 0:
         return torch.zeros_like(angles), gradients.clone() if initial else None
-    found, end = run_circuit_back(block, *map(as_array, (angles, states, gradients)), initial)
-    return torch.from_numpy(found), torch.from_numpy(end) if initial else None
-
-
-def run_circuit(block: RealBlock, angles: np.ndarray, states: np.ndarray | None) -> np.ndarray:
-    """``apply``, of arrays and at least one step; |0...0> where there are no ``states``."""
-    final, _ = _walk(*lay_out(block, angles), (states,))
-    return final
-
-
-def run_circuit_back(
-    block: RealBlock, angles: np.ndarray, states: np.ndarray, gradients: np.ndarray, initial: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """``apply_adjoint``, of arrays and at least one step."""
-    plan, gates = lay_out(block, angles, back=True)
-    end, overlaps = _walk(plan, gates, (states, gradients), initial)
-    return angle_gradients(plan, gates, overlaps), end
+    plan, gates = lay_out(block, as_array(angles), back=True)
+    end, overlaps = _walk(plan, gates, (as_array(states), as_array(gradients)), initial)
+    found = torch.from_numpy(angle_gradients(plan, gates, overlaps))
+    return found, torch.from_numpy(end) if initial else None
 
 
 def expectations(
@@ -147,15 +135,15 @@ def expectations_adjoint(
 
 
 def _walk(
-    plan: Plan, gates: Gates, states: tuple[np.ndarray | None, ...], wanted: bool = True
+    plan: Plan, gates: Gates, states: tuple[np.ndarray, ...], wanted: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """Walk; return the last of ``states`` at the end, if ``wanted``, and the overlaps.
 
-    Shapes (B, 2**N), and that of ``gates.tan``. None stands for |0...0>.
+    Shapes (B, 2**N), and that of ``gates.tan``.
     """
     lanes, n_bits, n_high, gap = plan.shape
     chunk = lanes << n_bits
-    n_states = 1 if states[0] is None else len(states[0])
+    n_states = len(states[0])
     divided = (n_states, 1 << n_high, chunk + gap)  # of an array
 
     size = n_states * (chunk + gap << n_high)
@@ -165,10 +153,6 @@ def _walk(
     arrays = [memory[start : start + size] for start in range(0, n_arrays * step, step)]
     here, there = tuple(arrays[: len(states)]), tuple(arrays[-len(states) :])
     for array, state in zip(here, states, strict=True):
-        if state is None:
-            array[:] = 0
-            array[0] = 1
-            continue
         if plan.idle:
             state = np.pad(state, ((0, 0), (0, plan.size - state.shape[1])))
         array.reshape(divided)[:, :, :chunk] = state.reshape(n_states, 1 << n_high, chunk)

@@ -41,8 +41,8 @@ class Permutations(NamedTuple):
     heads: np.ndarray  # (T, vectors) int32: the source of each vector's lane 0, gaps counted in
     pattern: np.ndarray  # (T, lanes), integers as wide as the floats
     # where chunks move as a whole: all chunks, each before the one that it takes the place of
-    cycles: np.ndarray  # (T, chunks) int32
-    cycle_starts: np.ndarray  # (T, chunks + 1) int32, where in ``cycles`` each cycle begins
+    cycles: np.ndarray  # (T, chunks) int64
+    cycle_starts: np.ndarray  # (T, chunks + 1) int64, where in ``cycles`` each cycle begins
     n_cycles: np.ndarray  # (T,), 0 where chunks are mixed, or there is only one
 
 
@@ -159,15 +159,16 @@ def _rotate_cycle(arrays, buffer, state, cycle, shape, permutations, which, gate
     stride = (lanes << n_bits) + gap
     starts = permutations.cycle_starts[which]
     chunks = permutations.cycles[which, starts[cycle] : starts[cycle + 1]]
-    last = chunks[-1]
-    _load_chunk(arrays, state, buffer, 0, last, shape, permutations, which, gates, overlaps)
+    last, start = chunks[-1], np.int64(0)  # Numba would compile again for a literal 0
+    _load_chunk(arrays, state, buffer, start, last, shape, permutations, which, gates, overlaps)
     for chunk in chunks[:-1]:
         start = state + chunk * stride
         _load_chunk(
             arrays, state, arrays, start, chunk, shape, permutations, which, gates, overlaps
         )
         _rotate_chunk(arrays, start, arrays, start, shape, gates, overlaps, False)
-    _rotate_chunk(buffer, 0, arrays, state + last * stride, shape, gates, overlaps, True)
+    start = np.int64(0)
+    _rotate_chunk(buffer, start, arrays, state + last * stride, shape, gates, overlaps, True)
 
 
 @compiled

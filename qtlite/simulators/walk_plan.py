@@ -236,8 +236,8 @@ def _chunk_cycles(table: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray,
     """The last three fields of ``Permutations``, for chunks of so many elements."""
     n_permutations, n_amplitudes = table.shape
     n_chunks = n_amplitudes // size
-    cycles = np.zeros((n_permutations, n_chunks), np.int32)
-    starts = np.full((n_permutations, n_chunks + 1), n_chunks, np.int32)
+    cycles = np.zeros((n_permutations, n_chunks), np.int64)
+    starts = np.full((n_permutations, n_chunks + 1), n_chunks, np.int64)
     n_cycles = np.zeros(n_permutations, np.int64)
     for which, sources in enumerate((table // size).reshape(n_permutations, n_chunks, size)):
         if n_chunks == 1 or (sources != sources[:, :1]).any():
