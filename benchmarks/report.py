@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.timing import quotient
 from qtlite.experiments.records import write_text
 
 Row = dict[str, Any]
@@ -63,16 +64,15 @@ def _floor(results: Row) -> str:
 def _growth(results: Row) -> str:
     qubits = sorted({row["n_qubits"] for row in results["growth"]})
     header = ["blocks", "threads", *map(str, qubits), "mean growth", "largest"]
-    found: dict[tuple[int, int], list[float]] = {}
+    found: dict[tuple[int, int], list[Row]] = {}
     for row in results["growth"]:
-        times = found.setdefault((row["n_blocks"], row["threads"]), [])
-        times.append(row["median_s"] / row["n_blocks"])
+        found.setdefault((row["n_blocks"], row["threads"]), []).append(row)
     lines = []
-    for (n_blocks, threads), times in found.items():
-        ratios = [after / before for before, after in pairwise(times)]
-        mean = (times[-1] / times[0]) ** (1 / len(ratios))
-        growth = [f"{mean:.2f}×", f"{max(ratios):.2f}×"]
-        lines.append([str(n_blocks), str(threads), *map(_time, times), *growth])
+    for (n_blocks, threads), rows in found.items():
+        largest = max(quotient(after, before) for before, after in pairwise(rows))
+        mean = quotient(rows[-1], rows[0]) ** (1 / (len(rows) - 1))
+        times = [_time(row["median_s"] / n_blocks) for row in rows]
+        lines.append([str(n_blocks), str(threads), *times, f"{mean:.2f}×", f"{largest:.2f}×"])
     return _table(header, lines)
 
 
@@ -85,7 +85,7 @@ def _mapping_nets(results: Row) -> str:
             str(row["threads"]),
             _time(row["plain"]["median_s"]),
             _time(row["ours"]["median_s"]),
-            f"{row['plain']['median_s'] / row['ours']['median_s']:.2f}×",
+            f"{quotient(row['plain'], row['ours']):.2f}×",
             _time(row["flops_s"]),
         ]
         for row in results["mapping_nets"]
@@ -230,9 +230,10 @@ same size; all in turn.
 
 ## Time a block against qubits
 
-Value and gradient; the sizes are measured in turn, lest the machine be slower for one than for the
-next, and so are the lines of the next two tables. Of few blocks, what a call costs once still
-counts; of many, up to 17 qubits all stays in a core's L2 cache.
+Value and gradient; the sizes are measured in turn, round after round, lest the machine be slower
+for one than for the next, and so are the lines of the next two tables. Growths are of times of the
+same round, medians over the rounds, and so are the multiples there. Of few blocks, what a call
+costs once still counts; of many, up to 17 qubits all stays in a core's L2 cache.
 
 {_growth(results)}
 

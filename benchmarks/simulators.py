@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
-from benchmarks.timing import measure, measure_in_turn
+from benchmarks.timing import measure, measure_in_turn, quotient
 from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import ry_linear_cnot
 from qtlite.experiments.config import recipe_config
@@ -308,7 +308,7 @@ def training_steps() -> Iterator[dict[str, Any]]:
                     "batch": batch,
                     "threads": threads,
                     "model": name,
-                    "times_the_cnn": found["median_s"] / times["CNN"]["median_s"],
+                    "times_the_cnn": quotient(found, times["CNN"]),
                     **found,
                 }
 

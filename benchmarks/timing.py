@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from itertools import chain
 from statistics import median
 from typing import Any, TypeVar
 
@@ -12,7 +13,8 @@ Key = TypeVar("Key", bound=Hashable)
 MIN_REPEATS, MAX_REPEATS = 5, 50
 SECONDS = 1.0  # of repeats, if MIN_REPEATS take no longer
 PATIENCE = 10.0  # seconds: repeats end after them
-ROUNDS = 12
+MIN_ROUNDS, MAX_ROUNDS = 12, 100
+SECONDS_IN_TURN = 10.0  # of rounds, if MIN_ROUNDS take no longer
 BURST = 0.02  # seconds: so long a call goes on before it is another's turn
 
 
@@ -28,22 +30,42 @@ def measure(call: Callable[[], object]) -> dict[str, Any]:
 
 
 def measure_in_turn(calls: dict[Key, Callable[[], object]]) -> dict[Key, dict[str, Any]]:
-    """As ``measure`` of each, round after round.
+    """As ``measure`` of each, round after round; and each round's median, for ``quotient``.
 
     A machine that others use, too, is slower in one second than in the next: times that are to be
     divided by each other are measured in the same seconds. At each turn the first call, which finds
     the caches full of other things, is not counted.
     """
-    times: dict[Key, list[float]] = {key: [] for key in calls}
+    bursts: dict[Key, list[list[float]]] = {key: [] for key in calls}
     first = {key: _time(call) for key, call in calls.items()}
-    for _ in range(ROUNDS):
+    start, n_rounds = time.perf_counter(), 0
+    while n_rounds < MIN_ROUNDS or (
+        time.perf_counter() - start < SECONDS_IN_TURN and n_rounds < MAX_ROUNDS
+    ):
+        n_rounds += 1
         for key, call in calls.items():
             call()
             burst = [_time(call)]
             while sum(burst) < BURST:
                 burst.append(_time(call))
-            times[key] += burst
-    return {key: {"first_s": first[key], **_summary(times[key])} for key in calls}
+            bursts[key].append(burst)
+    return {
+        key: {
+            "first_s": first[key],
+            **_summary(list(chain.from_iterable(bursts[key]))),
+            "rounds_s": list(map(median, bursts[key])),
+        }
+        for key in calls
+    }
+
+
+def quotient(times: dict[str, Any], others: dict[str, Any]) -> float:
+    """How many times as long as the other call one took that was measured in turn with it.
+
+    The median over the rounds, in each of which the machine was about as fast for both.
+    """
+    pairs = zip(times["rounds_s"], others["rounds_s"], strict=True)
+    return median(mine / theirs for mine, theirs in pairs)
 
 
 def _time(call: Callable[[], object]) -> float:

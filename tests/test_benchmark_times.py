@@ -20,9 +20,18 @@ def test_times_of_more_blocks_lie_on_the_line_of_two_measured_numbers(monkeypatc
 
 def test_calls_in_turn_are_measured_in_every_round(monkeypatch):
     monkeypatch.setattr(timing, "BURST", 0)
+    monkeypatch.setattr(timing, "SECONDS_IN_TURN", 0)
     called = []
     calls = {name: lambda name=name: called.append(name) for name in "ab"}
     found = timing.measure_in_turn(calls)
     # one first call, then in each round one that is not counted and one that is
-    assert called == ["a", "b"] + ["a", "a", "b", "b"] * timing.ROUNDS
-    assert [row["repeats"] for row in found.values()] == [timing.ROUNDS] * 2
+    assert called == ["a", "b"] + ["a", "a", "b", "b"] * timing.MIN_ROUNDS
+    for row in found.values():
+        assert row["repeats"] == len(row["rounds_s"]) == timing.MIN_ROUNDS
+
+
+def test_quotients_are_of_the_same_round():
+    slow = [1, 5, 2, 9, 1]  # how slow the machine is
+    times = {"rounds_s": [3 * each for each in slow]}
+    others = {"rounds_s": [*slow[:4], 100]}
+    assert timing.quotient(times, others) == 3
