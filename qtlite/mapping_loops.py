@@ -12,7 +12,7 @@ dozen instructions on whole vectors. Within 3e-7 of the true value.
 On the way back a layer's outputs give way to their gradients where nobody wants them any more: half
 the lines fit into a smaller cache.
 
-The first call compiles for about 6 s and stores the code beside this file or in the user's cache
+The first call compiles for about 4 s and stores the code beside this file or in the user's cache
 folder.
 """
 

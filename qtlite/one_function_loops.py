@@ -2,7 +2,7 @@
 
 For small targets: the state is not divided, one thread does all, and the net's tables are stored.
 
-The first call compiles for about 20 s and stores the code beside this file or in the user's cache
+The first call compiles for about 15 s and stores the code beside this file or in the user's cache
 folder.
 """
 

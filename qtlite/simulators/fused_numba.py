@@ -9,7 +9,7 @@ The backward pass undoes each step on the state and on its gradient together and
 state. ``expectations`` takes a batch of product states one after the other, each from its qubits to
 <Z> (and from the gradients of <Z> back to those of its qubits).
 
-The first call for a dtype compiles for about 7 s on the benchmarks' machine (12 s for a batch, 14 s
+The first call for a dtype compiles for about 11 s on the benchmarks' machine (13 s for a batch, 17 s
 for ``expectations``) and stores the code beside this file or in the user's cache folder; later
 processes load it in 0.4 s.
 """
