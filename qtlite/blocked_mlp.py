@@ -24,9 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from qtlite.arrays import as_array
 from qtlite.compiling import can_compile
-from qtlite.cuts import Cuts
+from qtlite.cuts import Cuts, join
 
 FEW_NUMBERS = 2**19  # of all layers' outputs: so few are stored for the backward pass
 PARALLEL_WORK = 2**24  # multiply-adds: fewer are done before a thread has started
@@ -101,18 +100,18 @@ class NetLayout:
         return int(self.rounded[1:].sum())
 
     def n_blocks(self, n_rows: int) -> int:
-        """In which so many rows are done."""
+        """Blocks that so many rows fill."""
         from qtlite.mapping_loops import ROWS
 
         return -(-n_rows // ROWS)
 
     def n_shares(self, n_rows: int) -> int:
-        """Threads that do them."""
+        """Threads among which so many rows are shared out."""
         works = n_rows * self.n_parameters > PARALLEL_WORK
         return min(torch.get_num_threads(), self.n_blocks(n_rows)) if works else 1
 
     def is_stored(self, n_rows: int) -> bool:
-        """Whether the backward pass finds all layers' outputs."""
+        """Whether all layers' outputs are few enough to keep them for the backward pass."""
         from qtlite.mapping_loops import ROWS
 
         return self.n_blocks(n_rows) * ROWS * self.n_outputs <= FEW_NUMBERS
@@ -206,7 +205,7 @@ class _CompiledMLP(torch.autograd.Function):
     def forward(ctx, layout: NetLayout, bits: Tensor, column: Tensor, *tensors: Tensor) -> Tensor:
         from qtlite import mapping_loops as loops
 
-        parameters = np.concatenate(list(map(as_array, tensors)), axis=None)
+        parameters = join(tensors)
         packed = np.zeros(layout.n_parameters, np.float32)
         loops.pack(parameters, layout.features, packed, False)
         n_rows = len(column)
@@ -219,10 +218,8 @@ class _CompiledMLP(torch.autograd.Function):
         last_hidden = np.empty(
             (n_blocks if keeps else 0, layout.rounded[-2], loops.ROWS), np.float32
         )
-        ctx.kept = (
-            np.ascontiguousarray(as_array(bits).T), np.ascontiguousarray(as_array(column)),
-            layout.rounded, layout.has_tanh, packed, tables, last_hidden,
-        )  # fmt: skip
+        inputs = [each.contiguous().numpy(force=True) for each in (bits.T, column)]
+        ctx.kept = (*inputs, layout.rounded, layout.has_tanh, packed, tables, last_hidden)
         outputs = np.empty(n_rows, np.float32)
         _share_out(n_shares, lambda share: loops.forward(*ctx.kept, outputs, *share))
         ctx.layout, ctx.n_shares = layout, n_shares
@@ -238,9 +235,8 @@ class _CompiledMLP(torch.autograd.Function):
         layout, n_shares, wanted = ctx.layout, ctx.n_shares, ctx.needs_input_grad[2]
         sums = np.zeros((n_shares, layout.n_parameters))
         column_gradients = np.empty(len(column) if wanted else 0, np.float32)
-        arguments = (
-            *ctx.kept, np.ascontiguousarray(as_array(output_gradients)), sums, column_gradients
-        )  # fmt: skip
+        given = output_gradients.contiguous().numpy(force=True)
+        arguments = (*ctx.kept, given, sums, column_gradients)
         _share_out(n_shares, lambda share: loops.backward(*arguments, *share))
         parameters = np.empty(layout.cuts.n_numbers, np.float32)
         loops.pack(parameters, layout.features, sums.sum(0), True)

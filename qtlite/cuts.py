@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,3 +42,17 @@ class Cuts:
             Views of ``flat``.
         """
         return tuple(map(flat.as_strided, self.shapes, self._strides, self.starts))
+
+
+def join(tensors: Iterable[Tensor]) -> np.ndarray:
+    """All numbers one after the other, in memory of their own: what ``Cuts`` cuts.
+
+    Args:
+        tensors: on a CPU, not complex.
+
+    Example:
+        >>> join([torch.ones(1, 2, requires_grad=True), torch.zeros(1)])
+        array([1., 1., 0.], dtype=float32)
+    """
+    # forced: parameters want a gradient, and gradients can be negated in name only
+    return np.concatenate([tensor.numpy(force=True) for tensor in tensors], axis=None)

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qtlite.arrays import as_array
 from qtlite.compiling import can_compile
-from qtlite.cuts import Cuts
+from qtlite.cuts import Cuts, join
 from qtlite.inject import count_weights, split_weights
 from qtlite.normalisation import WeightScale, normalise_weights
 
@@ -53,16 +52,14 @@ class FlatNormalisation:
         self.shapes, self.scales, self.scheme = shapes, scales, scheme
         self._n_weights = count_weights(shapes)
         cuts = Cuts(shapes.values())
-        tensors = []
+        tensors, used = [], []
         for start, size, (name, shape) in zip(cuts.starts, cuts.sizes, shapes.items(), strict=True):
-            n_rows = shape[0] if scales[name].has_rows else 0
-            tensors.append((start, n_rows, size // max(n_rows, 1)))
-        self.layout = TargetLayout(
-            cuts,
-            np.array(tensors),
-            np.array([(scales[name].scale, scales[name].centre) for name in shapes]),
-            sum(n_rows for _, n_rows, _ in tensors),
-        )
+            if size > 0:
+                n_rows = shape[0] if scales[name].has_rows else 0
+                tensors.append((start, n_rows, size // max(n_rows, 1)))
+                used.append((scales[name].scale, scales[name].centre))
+        n_rows = sum(n_rows for _, n_rows, _ in tensors)
+        self.layout = TargetLayout(cuts, np.array(tensors), np.array(used), n_rows)
 
     def __call__(self, flat: Tensor) -> dict[str, Tensor]:
         """Cut and normalise.
@@ -76,11 +73,11 @@ class FlatNormalisation:
         Raises:
             ValueError: if ``flat`` has not exactly M entries on one axis.
         """
-        if flat.shape == (self._n_weights,) and self.can_be_compiled(flat):
+        if flat.shape == (self._n_weights,) and self._can_be_compiled(flat):
             return dict(zip(self.shapes, _Normalise.apply(flat, self.layout), strict=True))
         return normalise_weights(split_weights(flat, self.shapes), self.scales, self.scheme)
 
-    def can_be_compiled(self, like: Tensor) -> bool:
+    def _can_be_compiled(self, like: Tensor) -> bool:
         """Whether compiled loops do this for numbers of such a type and place."""
         fits = self.scheme == "row" and like.dtype in (torch.float32, torch.float64)
         return fits and like.device.type == "cpu" and can_compile()
@@ -90,7 +87,7 @@ class TargetLayout(NamedTuple):
     """The target's tensors one after the other."""
 
     cuts: Cuts
-    tensors: np.ndarray  # see normalisation_loops.forward
+    tensors: np.ndarray  # those that are not empty, see normalisation_loops.forward
     scales: np.ndarray
     n_rows: int  # in all tensors
 
@@ -100,7 +97,7 @@ class _Normalise(torch.autograd.Function):
     def forward(ctx, flat: Tensor, layout: TargetLayout) -> tuple[Tensor, ...]:
         from qtlite import normalisation_loops as loops
 
-        numbers = np.ascontiguousarray(as_array(flat))
+        numbers = np.ascontiguousarray(flat.numpy(force=True))
         outputs, ctx.steepness = np.empty_like(numbers), np.empty(layout.n_rows)
         loops.forward(numbers, layout.tensors, layout.scales, outputs, ctx.steepness)
         outputs, ctx.layout = torch.from_numpy(outputs), layout
@@ -113,7 +110,9 @@ class _Normalise(torch.autograd.Function):
         from qtlite import normalisation_loops as loops
 
         (outputs,) = ctx.saved_tensors  # raises if one has been changed since
-        flat = np.concatenate(list(map(as_array, gradients)), axis=None)
+        flat = join(gradients)
         layout = ctx.layout
-        loops.backward(flat, layout.tensors, layout.scales, as_array(outputs), ctx.steepness)
+        loops.backward(
+            flat, layout.tensors, layout.scales, outputs.numpy(force=True), ctx.steepness
+        )
         return torch.from_numpy(flat), None

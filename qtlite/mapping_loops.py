@@ -232,25 +232,25 @@ def pack(tensors, widths, packed, back):
 
 @compiled
 def empty_lines(n):
-    """So many, not initialised, from the beginning of a line of the cache on, as vectors should."""
+    """Lines that are not initialised; the first begins where a line of the cache does."""
     memory = np.empty(n * ROWS + LANES, np.float32)
     start = LANES - memory.ctypes.data % VECTOR_BYTES // 4
     return memory[start : start + n * ROWS].reshape(n, ROWS)
 
 
 @compiled
-def copy(source, start, target, first, n):
+def copy(source, target, n):
     """Copy n numbers; written as an assignment to a slice, it takes seconds to compile."""
     for i in range(n):
-        target[first + i] = source[start + i]
+        target[i] = source[i]
 
 
 @compiled
 def _read_inputs(inputs, bits, column, start):
     n_rows, n_bits = min(ROWS, column.size - start), len(bits)
     for k in range(n_bits):
-        copy(bits[k], start, inputs[k], 0, n_rows)
-    copy(column, start, inputs[n_bits], 0, n_rows)
+        copy(bits[k, start:], inputs[k], n_rows)
+    copy(column[start:], inputs[n_bits], n_rows)
     inputs[: n_bits + 1, n_rows:] = 0
     inputs[n_bits + 1 :] = 0
 
@@ -306,8 +306,8 @@ def forward(
         _read_inputs(inputs, bits, column, start)
         _run_layers(inputs, lines, widths, has_tanh, parameters, len(has_tanh))
         for k in range(kept.shape[1] if len(kept) else 0):
-            copy(lines[end - widths[-2] + k], 0, kept[block, k], 0, ROWS)
-        copy(lines[end], 0, outputs, start, min(ROWS, column.size - start))
+            copy(lines[end - widths[-2] + k], kept[block, k], ROWS)
+        copy(lines[end], outputs[start:], min(ROWS, column.size - start))
 
 
 @compiled
@@ -338,7 +338,7 @@ def backward(
             n_again = n_layers - 2 if len(kept) else n_layers
             _run_layers(inputs, lines, widths, has_tanh, parameters, n_again)
             for k in range(kept.shape[1] if len(kept) else 0):
-                copy(kept[block, k], 0, lines[end - widths[-2] + k], 0, ROWS)
+                copy(kept[block, k], lines[end - widths[-2] + k], ROWS)
         for r in range(n_rows):
             slope = np.float32(1) - lines[end, r] ** 2 if has_tanh[-1] else np.float32(1)
             slopes[end, r] = slope * output_gradients[start + r]
@@ -378,4 +378,4 @@ def backward(
                     slopes, n_lines, lines, slopes, 0, widths[1], row,
                     parameters, tile, 1, widths[0], nothing, 0,
                 )  # fmt: skip
-            copy(slopes[n_lines + len(bits) - tile], 0, column_gradients, start, n_rows)
+            copy(slopes[n_lines + len(bits) - tile], column_gradients[start:], n_rows)

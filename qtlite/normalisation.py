@@ -66,13 +66,13 @@ def weight_scales(
         matrices = [p for p in owner.parameters(recurse=False) if p.ndim > 1]
         constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
         centre = float(tensor.detach().flatten()[0]) if constant else 0.0
-        fan_in = max(map(_fan_in, matrices)) if matrices else tensor.numel()
+        fan_in = max(map(_fan_in, matrices)) if matrices else max(tensor.numel(), 1)
         scales[name] = WeightScale(False, centre, 0.5 * gain * fan_in**-0.5)
     return scales
 
 
 def _fan_in(tensor: Tensor) -> int:
-    return prod(tensor.shape[1:])
+    return max(prod(tensor.shape[1:]), 1)  # an empty tensor has none
 
 
 def normalise_weights(

@@ -1,6 +1,7 @@
 """Circuit, mapping net and normalisation in one compiled function each way (Numba).
 
 For small targets: the state is not divided, one thread does all, and the net's tables are stored.
+All arrays are float32 where nothing else is said.
 
 The first call compiles for about 15 s and stores the code beside this file or in the user's cache
 folder.
@@ -17,7 +18,7 @@ from qtlite.mapping_loops import ROWS, TILE, empty_lines, pack
 from qtlite.simulators import walk_loops
 from qtlite.simulators.walk_loops import arrays_like, new_board
 
-# Copied into the functions below: compiling them by themselves first would take as long again.
+# Numba inlines them below: compiling them by themselves first would take as long again.
 _walk, _run_net, _run_net_back = (
     numba.njit(loops.py_func, inline="always")
     for loops in (walk_loops.walk, mapping_loops.forward, mapping_loops.backward)
@@ -31,8 +32,7 @@ def forward(circuit, scale, bits, net, target, parameters):
     Args:
         circuit: what ``Plan.walk`` returns.
         scale: of the probabilities that the net sees, a float.
-        bits: the net's inputs but the last, shape (N, M), float32 like all that is not said to be
-            otherwise.
+        bits: the net's inputs but the last, shape (N, M).
         net: features of the inputs and after each layer, the same rounded up, and which layer has a
             tanh.
         target: tensors and scales, see ``normalisation_loops.forward``, and the number of rows.
@@ -47,10 +47,10 @@ def forward(circuit, scale, bits, net, target, parameters):
     here, there = arrays_like((state, state), state.size)
     here[:] = 0
     here[0] = 1
-    # np.int64(0), as below: Numba would compile what is called for a literal 0 once more
+    # np.int64(0): for a literal 0, Numba would compile once more what it is given to
     _walk(
         (here,), (there,), (state,), np.int64(0), shape, permutations, order, last, kinds, gates,
-        np.empty((len(order), 0)), new_board(len(order), shape, 0), False,
+        np.empty((len(order), 0)), new_board(len(order), shape, np.int64(0)), False,
     )  # fmt: skip
     column = np.empty(bits.shape[1], np.float32)
     for i in range(column.size):
@@ -77,7 +77,8 @@ def backward(circuit, scale, bits, net, target, outputs, kept, gradients, with_c
 
     Args:
         circuit: what ``Plan.walk`` returns for the way back.
-        outputs: what ``forward`` returned, as ``kept``; the arguments between are those it had.
+        scale, bits, net, target: as given to ``forward``.
+        outputs, kept: what it returned.
         gradients: of the outputs, shape (M,); overwritten.
         with_circuit: whether to walk back, too.
 

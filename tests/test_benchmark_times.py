@@ -30,6 +30,13 @@ def test_calls_in_turn_are_measured_in_every_round(monkeypatch):
         assert row["repeats"] == len(row["rounds_s"]) == timing.MIN_ROUNDS
 
 
+def test_short_calls_have_more_rounds(monkeypatch):
+    monkeypatch.setattr(timing, "BURST", 0)
+    monkeypatch.setattr(timing, "SECONDS_IN_TURN", 60)
+    found = timing.measure_in_turn({"short": lambda: None})
+    assert len(found["short"]["rounds_s"]) == timing.MAX_ROUNDS
+
+
 def test_quotients_are_of_the_same_round():
     slow = [1, 5, 2, 9, 1]  # how slow the machine is
     times = {"rounds_s": [3 * each for each in slow]}

@@ -32,6 +32,18 @@ class Tied(nn.Module):
         return self.out(torch.tanh(self.embed(x) @ self.embed.weight))
 
 
+class Shared(nn.Module):
+    """One layer at two depths, whose name is that of the first, the deeper one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Tanh(), nn.Linear(4, 4))
+        self.last = self.first[1]
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
@@ -62,6 +74,7 @@ TARGETS = {
         (2, 5, 8),
     ),
     "tied": (Tied, (3, 4)),
+    "shared": (Shared, (3, 4)),
     "batchnorm": (
         lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)),
         (8, 4),
@@ -118,10 +131,12 @@ def test_injection_is_functional_call(target_and_input):
     weights = {name: w.requires_grad_() for name, w in random_weights(target).items()}
     own = {**dict(target.named_parameters()), **dict(target.named_buffers())}
     target.eval()
-    results = []
-    for run in (call_with_weights, lambda *args: torch.func.functional_call(*args[:2], args[2:])):
-        outputs = run(target, weights, x)
-        results.append((outputs, *torch.autograd.grad(outputs.sum(), list(weights.values()))))
+    # theirs gets a copy: in a module with a layer under two names it leaves the weights behind
+    theirs = torch.func.functional_call(copy.deepcopy(target), weights, (x,))
+    results = [
+        (outputs, *torch.autograd.grad(outputs.sum(), list(weights.values())))
+        for outputs in (call_with_weights(target, weights, x), theirs)
+    ]
     torch.testing.assert_close(*results, rtol=0, atol=0)
     after = {**dict(target.named_parameters()), **dict(target.named_buffers())}
     assert all(after[name] is tensor for name, tensor in own.items())

@@ -87,13 +87,22 @@ def test_values_and_gradients_are_those_of_plain_torch_in_float64(feature):
         assert (found - true).abs().max() <= 1e-4 * true.abs().max()
 
 
-def test_what_is_frozen_gets_no_gradient(monkeypatch):
+def test_what_is_frozen_gets_no_gradient_and_costs_no_walk(monkeypatch):
+    from qtlite import one_function_loops as loops
+
+    backward, overlaps = loops.backward, []
+
+    def watched(*arguments):
+        found = backward(*arguments)
+        overlaps.append(found[1])
+        return found
+
+    monkeypatch.setattr(loops, "backward", watched)
     model = build()
     expected = values_and_gradients(model, in_one(model))
     model.qnn.requires_grad_(False)
-    with monkeypatch.context() as patch:
-        patch.setattr(walk_plan, "angle_gradients", None)  # would be an error
-        found = values_and_gradients(model, in_one(model))
+    found = values_and_gradients(model, in_one(model))
+    assert [bool(each.any()) for each in overlaps] == [True, False]
     n_weights = len(model.weights())
     assert torch.equal(found[n_weights], expected[n_weights + 1])  # the angles come first
     assert len(found) == len(expected) - 1
@@ -101,6 +110,36 @@ def test_what_is_frozen_gets_no_gradient(monkeypatch):
     model.mapping.requires_grad_(False)
     found = values_and_gradients(model, in_one(model))
     assert torch.equal(found[n_weights], expected[n_weights])
+
+
+def with_signs(circuit, angles):
+    n = circuit.circuit_param["nqubits"]
+    for qubit in range(n):
+        circuit.ry(qubit, theta=angles[qubit])
+    circuit.z(0)
+    for qubit in range(n - 1):
+        circuit.cz(qubit, qubit + 1)
+        circuit.cnot(qubit, qubit + 1)
+
+
+class WithNothing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.nothing, self.layer = nn.Parameter(torch.empty(0, 3)), nn.Linear(3, 2)
+        self.no_numbers = nn.Parameter(torch.empty(2, 0))
+
+
+@pytest.mark.parametrize("angle", [0.3, 3.14])  # near half a turn, steps are done in two
+@pytest.mark.parametrize(
+    "target", [nn.Linear(1, 1), nn.Linear(2, 1), nn.Linear(6, 2), nn.Linear(40, 9), WithNothing()]
+)
+def test_few_qubits_signs_and_half_turns(target, angle):
+    model = QuantumTrain(target, 3, block=with_signs)
+    with torch.no_grad():
+        model.qnn.angles.add_(angle - model.qnn.angles * 0.99)
+    one = values_and_gradients(model, in_one(model))
+    three = values_and_gradients(model, GeneratedNetwork.weights(model))
+    assert all(map(torch.equal, one, three))
 
 
 class Halved(QuantumTrain):
@@ -177,6 +216,14 @@ def test_the_largest_small_target(n_weights, small):
     assert (one["weight"].grad_fn.name() == "_GenerateWeightsBackward") == small
     found, expected = (values_and_gradients(model, weights) for weights in (one, three))
     assert all(map(torch.equal, found, expected))
+
+
+def test_a_divided_state_is_not_small(monkeypatch):
+    net, _ = read_net(MappingNet(14).layers)
+    assert is_small(net, 2**13)
+    monkeypatch.setattr(walk_plan, "WHOLE", 2**8)  # vectors
+    assert is_small(net, 2**12)
+    assert not is_small(net, 2**12 + 1)
 
 
 @pytest.mark.parametrize(("threads", "small"), [("one_thread", True), ("two_threads", False)])

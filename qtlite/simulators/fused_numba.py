@@ -9,8 +9,8 @@ The backward pass undoes each step on the state and on its gradient together and
 state. ``expectations`` takes a batch of product states one after the other, each from its qubits to
 <Z> (and from the gradients of <Z> back to those of its qubits).
 
-The first call for a dtype compiles for about 11 s on the benchmarks' machine (13 s for a batch, 17 s
-for ``expectations``) and stores the code beside this file or in the user's cache folder; later
+The first call for a dtype compiles for about 11 s on the benchmarks' machine (13 s for a batch, 17
+s for ``expectations``) and stores the code beside this file or in the user's cache folder; later
 processes load it in 0.4 s.
 """
 
@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtlite.arrays import as_array
 from qtlite.simulators.expectation_loops import expect, expect_adjoint
 from qtlite.simulators.real_block import RealBlock
 from qtlite.simulators.walk_loops import PADDING, new_board, walk, walk_batch
@@ -55,7 +54,7 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """
     if len(angles) == 0:
         return states.clone()
-    final, _ = _walk(*lay_out(block, as_array(angles)), (as_array(states),))
+    final, _ = _walk(*lay_out(block, angles.numpy(force=True)), (states.numpy(force=True),))
     return torch.from_numpy(final)
 
 
@@ -77,8 +76,10 @@ def apply_adjoint(
     """
     if len(angles) == 0:
         return torch.zeros_like(angles), gradients.clone() if initial else None
-    plan, gates = lay_out(block, as_array(angles), back=True)
-    end, overlaps = _walk(plan, gates, (as_array(states), as_array(gradients)), initial)
+    plan, gates = lay_out(block, angles.numpy(force=True), back=True)
+    end, overlaps = _walk(
+        plan, gates, (states.numpy(force=True), gradients.numpy(force=True)), initial
+    )
     found = torch.from_numpy(angle_gradients(plan, gates, overlaps))
     return found, torch.from_numpy(end) if initial else None
 
@@ -98,7 +99,7 @@ def expectations(
         Shape (B, N), and what ``expectations_adjoint`` needs of the final states.
     """
     qubits = qubits.detach().contiguous()
-    plan, gates = lay_out(block, as_array(angles), gap=0)
+    plan, gates = lay_out(block, angles.numpy(force=True), gap=0)
     values = qubits.new_empty(qubits.shape[:2])
     finals = qubits.new_empty(len(qubits) if keep else 0, 2, plan.size)
     board = new_board.py_func(0, plan.shape, 0)
@@ -122,7 +123,7 @@ def expectations_adjoint(
     Returns:
         d loss / d angles, shape (L * S, N), and d loss / d qubits, shape (B, N, 2, 2).
     """
-    plan, gates = lay_out(block, as_array(angles), back=True, gap=0)
+    plan, gates = lay_out(block, angles.numpy(force=True), back=True, gap=0)
     qubits = qubits.detach().contiguous()
     qubit_gradients = torch.empty_like(qubits)
     overlaps = np.zeros((len(qubits), *gates.tan.shape))
