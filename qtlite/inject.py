@@ -134,19 +134,13 @@ def call_with_weights(
         >>> call_with_weights(nn.Linear(3, 2), weights, torch.ones(1, 3)).tolist()
         [[3.0, 3.0]]
     """
-    places, stack, seen = [], [("", module)], set()
-    while stack:  # named_modules, in half its time
-        path, owner = stack.pop()
-        if owner in seen:
-            continue
-        seen.add(owner)
-        for store in (owner._parameters, owner._buffers):
-            for key, tensor in store.items():
-                if tensor is not None:
-                    places.append((path + key, tensor, store, key))
-        for key, child in reversed(owner._modules.items()):
-            if child is not None:
-                stack.append((f"{path}{key}.", child))
+    places = [
+        (f"{path}.{key}" if path else key, tensor, store, key)
+        for path, owner in module.named_modules()
+        for store in (owner._parameters, owner._buffers)
+        for key, tensor in store.items()
+        if tensor is not None
+    ]
     given = {id(tensor): weights[name] for name, tensor, *_ in places if name in weights}
     if len(given) < len(weights):
         raise ValueError(
