@@ -205,14 +205,12 @@ class _CompiledMLP(torch.autograd.Function):
     def forward(ctx, layout: NetLayout, bits: Tensor, column: Tensor, *tensors: Tensor) -> Tensor:
         from qtlite import mapping_loops as loops
 
-        parameters = join(tensors)
-        packed = np.zeros(layout.n_parameters, np.float32)
-        loops.pack(parameters, layout.features, packed, False)
+        packed = loops.pack(join(tensors), layout.features)
         n_rows = len(column)
         n_blocks, n_shares = layout.n_blocks(n_rows), layout.n_shares(n_rows)
         stored = layout.is_stored(n_rows)
         n_tables, n_lines = n_blocks if stored else n_shares, layout.n_outputs + loops.TILE
-        tables = loops.empty_lines(n_tables * n_lines).reshape(n_tables, n_lines, loops.ROWS)
+        tables = loops.empty_tables(n_tables, n_lines)
         # the last hidden outputs of tables that are not stored: little, but they cost a big product
         keeps = not stored and len(layout.has_tanh) > 1 and not layout.has_tanh[-1]
         last_hidden = np.empty(
@@ -238,8 +236,7 @@ class _CompiledMLP(torch.autograd.Function):
         given = output_gradients.contiguous().numpy(force=True)
         arguments = (*ctx.kept, given, sums, column_gradients)
         _share_out(n_shares, lambda share: loops.backward(*arguments, *share))
-        parameters = np.empty(layout.cuts.n_numbers, np.float32)
-        loops.pack(parameters, layout.features, sums.sum(0), True)
+        parameters = loops.unpack(sums.sum(0), layout.features)
         gradients = layout.cuts(torch.from_numpy(parameters))
         return None, None, torch.from_numpy(column_gradients) if wanted else None, *gradients
 

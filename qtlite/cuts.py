@@ -29,7 +29,7 @@ class Cuts:
     def __init__(self, shapes: Iterable[Sequence[int]]):
         self.shapes = list(shapes)
         self.sizes = list(map(prod, self.shapes))
-        *self.starts, self.n_numbers = 0, *accumulate(self.sizes)
+        *self.starts, _ = 0, *accumulate(self.sizes)
         self._strides = [torch.empty(shape, device="meta").stride() for shape in self.shapes]
 
     def __call__(self, flat: Tensor) -> tuple[Tensor, ...]:

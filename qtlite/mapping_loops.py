@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from qtlite.compiling import compiled, compiled_sums
-from qtlite.vectors import VECTOR_BYTES, Vectors, const, has_avx512
+from qtlite.vectors import VECTOR_BYTES, Vectors, const, empty_vectors, has_avx512
 
 LANES = VECTOR_BYTES // 4
 TILE = 4  # features: 4 x 4 scalar products fill one vector
@@ -203,15 +203,33 @@ def rounded_up(width):
 
 
 @compiled
-def pack(tensors, widths, packed, back):
-    """Copy parameters to where idle features have theirs, or ``back``.
+def pack(parameters, features):
+    """Parameters where idle features have theirs, which are 0.
 
     Args:
-        tensors: each layer's weight, flattened, and bias, one after the other.
-        widths: features of the inputs and after each layer.
-        packed: as ``tensors``, for the widths rounded up.
-        back: whether to copy from ``packed`` to ``tensors``.
+        parameters: each layer's weight, flattened, and bias, one after the other.
+        features: of the inputs and after each layer.
+
+    Returns:
+        As ``parameters``, for the features rounded up.
     """
+    widths = rounded_up(features)
+    packed = np.zeros((widths[1:] * (widths[:-1] + 1)).sum(), np.float32)
+    _copy_parameters(parameters, features, packed, False)
+    return packed
+
+
+@compiled
+def unpack(packed, features):
+    """What ``pack`` packs."""
+    parameters = np.empty((features[1:] * (features[:-1] + 1)).sum(), np.float32)
+    _copy_parameters(parameters, features, packed, True)
+    return parameters
+
+
+@compiled
+def _copy_parameters(tensors, widths, packed, back):
+    """From ``tensors`` to ``packed``, or back."""
     here = there = 0
     for layer in range(len(widths) - 1):
         n_in, n_out = widths[layer], widths[layer + 1]
@@ -231,11 +249,10 @@ def pack(tensors, widths, packed, back):
 
 
 @compiled
-def empty_lines(n):
-    """Lines that are not initialised; the first begins where a line of the cache does."""
-    memory = np.empty(n * ROWS + LANES, np.float32)
-    start = LANES - memory.ctypes.data % VECTOR_BYTES // 4
-    return memory[start : start + n * ROWS].reshape(n, ROWS)
+def empty_tables(n, n_lines):
+    """Tables of lines that are not initialised."""
+    numbers = empty_vectors(n * n_lines * ROWS, np.empty(0, np.float32))
+    return numbers.reshape(n, n_lines, ROWS)
 
 
 @compiled
@@ -299,7 +316,7 @@ def forward(
         share: the first block, less than ``n_shares``.
     """
     n_blocks, end = (column.size + ROWS - 1) // ROWS, widths[1:-1].sum()
-    inputs = empty_lines(widths[0])
+    inputs = empty_tables(1, widths[0])[0]
     for block in range(share, n_blocks, n_shares):
         start = block * ROWS
         lines = tables[block if len(tables) == n_blocks else share]
@@ -326,9 +343,10 @@ def backward(
     """
     n_layers, end = len(has_tanh), widths[1:-1].sum()
     n_blocks, n_lines = (column.size + ROWS - 1) // ROWS, end + widths[-1]
-    inputs, sums = empty_lines(widths[0]), sums[share]
+    inputs, sums = empty_tables(1, widths[0])[0], sums[share]
     # where nothing is stored, gradients may take the place of the outputs
-    slopes = empty_lines(tables.shape[1]) if len(tables) == n_blocks else tables[share]
+    is_stored = len(tables) == n_blocks
+    slopes = empty_tables(1, tables.shape[1])[0] if is_stored else tables[share]
     nothing = np.zeros(TILE, np.float32)
     for block in range(share, n_blocks, n_shares):
         start, n_rows = block * ROWS, min(ROWS, column.size - block * ROWS)

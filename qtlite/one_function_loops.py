@@ -14,7 +14,7 @@ import numpy as np
 
 from qtlite import mapping_loops, normalisation_loops
 from qtlite.compiling import compiled
-from qtlite.mapping_loops import ROWS, TILE, empty_lines, pack
+from qtlite.mapping_loops import ROWS, TILE, copy, empty_tables, pack, unpack
 from qtlite.simulators import walk_loops
 from qtlite.simulators.walk_loops import arrays_like, new_board
 
@@ -57,10 +57,8 @@ def forward(circuit, scale, bits, net, target, parameters):
         column[i] = np.float32(scale) * (state[i] * state[i])
 
     features, widths, has_tanh = net
-    packed = np.zeros((widths[1:] * (widths[:-1] + 1)).sum(), np.float32)
-    pack(parameters, features, packed, False)
-    n_blocks, n_lines = (column.size + ROWS - 1) // ROWS, widths[1:].sum() + TILE
-    tables = empty_lines(n_blocks * n_lines).reshape(n_blocks, n_lines, ROWS)
+    packed = pack(parameters, features)
+    tables = empty_tables((column.size + ROWS - 1) // ROWS, widths[1:].sum() + TILE)
     nothing = np.empty((0, TILE, ROWS), np.float32)
     flat = np.empty_like(column)
     _run_net(bits, column, widths, has_tanh, packed, tables, nothing, flat, 0, 1)
@@ -96,16 +94,14 @@ def backward(circuit, scale, bits, net, target, outputs, kept, gradients, with_c
         bits, column, widths, has_tanh, packed, tables, nothing, gradients,
         sums, column_gradients, 0, 1,
     )  # fmt: skip
-    parameter_gradients = np.empty((features[1:] * (features[:-1] + 1)).sum(), np.float32)
-    pack(parameter_gradients, features, sums[0], True)
+    parameter_gradients = unpack(sums[0], features)
 
     shape, permutations, order, last, kinds, gates = circuit
     overlaps = np.zeros(gates[0].shape)
     if with_circuit:
         pair = (state, state)
         here, there = arrays_like(pair, state.size), arrays_like(pair, state.size)
-        for i in range(state.size):
-            here[0][i] = state[i]
+        copy(state, here[0], state.size)
         for i in range(column.size):
             here[1][i] = np.float32(2 * scale) * column_gradients[i] * state[i]
         here[1][column.size :] = 0

@@ -1,10 +1,16 @@
-"""LLVM's portable vector instructions, for the loops that Numba does not vectorise by itself."""
+"""LLVM's portable vector instructions, for the loops that Numba does not vectorise by itself.
+
+And memory for vectors, to be allocated in such loops.
+"""
 
 from __future__ import annotations
 
 import numba
+import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils
+
+from qtlite.compiling import compiled
 
 VECTOR_BYTES = 64  # one AVX-512 register; LLVM splits it where registers are shorter
 
@@ -114,3 +120,12 @@ def has_avx512() -> bool:
     if config.CPU_NAME or config.CPU_FEATURES or not config.ENABLE_AVX:
         return False
     return binding.get_host_cpu_features().get("avx512f", False)
+
+
+@compiled
+def empty_vectors(n, like):
+    """n numbers of ``like``'s type, not initialised, aligned to VECTOR_BYTES."""
+    lanes = VECTOR_BYTES // like.itemsize
+    memory = np.empty(n + lanes, like.dtype)
+    start = lanes - memory.ctypes.data % VECTOR_BYTES // like.itemsize
+    return memory[start : start + n]

@@ -24,7 +24,7 @@ from qtlite.simulators.rotation_sweep import (
     rotate_3,
     rotate_first,
 )
-from qtlite.vectors import VECTOR_BYTES
+from qtlite.vectors import VECTOR_BYTES, empty_vectors
 
 COLUMN = 32  # vectors side by side while the high qubits are rotated
 # between state and gradient: a power of two apart, they would push each other out of the cache
@@ -159,16 +159,15 @@ def _rotate_cycle(arrays, buffer, state, cycle, shape, permutations, which, gate
     stride = (lanes << n_bits) + gap
     starts = permutations.cycle_starts[which]
     chunks = permutations.cycles[which, starts[cycle] : starts[cycle + 1]]
-    last, start = chunks[-1], np.int64(0)  # Numba would compile again for a literal 0
-    _load_chunk(arrays, state, buffer, start, last, shape, permutations, which, gates, overlaps)
+    last, zero = chunks[-1], np.int64(0)  # Numba would compile again for a literal 0
+    _load_chunk(arrays, state, buffer, zero, last, shape, permutations, which, gates, overlaps)
     for chunk in chunks[:-1]:
         start = state + chunk * stride
         _load_chunk(
             arrays, state, arrays, start, chunk, shape, permutations, which, gates, overlaps
         )
         _rotate_chunk(arrays, start, arrays, start, shape, gates, overlaps, False)
-    start = np.int64(0)
-    _rotate_chunk(buffer, start, arrays, state + last * stride, shape, gates, overlaps, True)
+    _rotate_chunk(buffer, zero, arrays, state + last * stride, shape, gates, overlaps, True)
 
 
 @compiled
@@ -194,22 +193,16 @@ def arrays_like(arrays, n):
 
 @overload(arrays_like)
 def _arrays_like_overload(arrays, n):
-    n_arrays = len(arrays)
-    itemsize = arrays.dtype.dtype.bitwidth // 8
-    lanes, padding = VECTOR_BYTES // itemsize, PADDING * VECTOR_BYTES // itemsize
+    padding = PADDING * VECTOR_BYTES * 8 // arrays.dtype.dtype.bitwidth
 
     def allocate(arrays, n):
-        memory = np.empty(n_arrays * (n + padding) + lanes, arrays[0].dtype)
-        start = lanes - memory.ctypes.data % VECTOR_BYTES // itemsize
-        second = start + n + padding
-        return (memory[start : start + n], memory[second : second + n])
+        memory = empty_vectors(2 * n + padding, arrays[0])
+        return (memory[:n], memory[n + padding :])
 
     def allocate_one(arrays, n):
-        memory = np.empty(n + lanes, arrays[0].dtype)
-        start = lanes - memory.ctypes.data % VECTOR_BYTES // itemsize
-        return (memory[start : start + n],)
+        return (empty_vectors(n, arrays[0]),)
 
-    return allocate_one if n_arrays == 1 else allocate
+    return allocate_one if len(arrays) == 1 else allocate
 
 
 @compiled
