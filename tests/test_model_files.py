@@ -51,6 +51,8 @@ def test_every_format_gives_the_recorded_accuracy(runs, name, tmp_path):
     assert [path.name for path in paths] == [f"net{FORMATS[f]}" for f in formats]
     digits = load_dataset("digits")
     for chosen, path in zip(formats, paths, strict=True):
+        if chosen == "pt2":  # compared when it is written, and not read by qtlite afterwards
+            continue
         found = load_classifier(path)
         assert found.about["record"] == records[name]["id"]
         assert found.about["model"] == {"qt": "QT-2", "classical": "classical"}[name]
@@ -178,14 +180,15 @@ def test_committed_models_are_whole():
 
 @pytest.mark.parametrize("name", BOOK_MODELS)
 def test_committed_models_give_their_recorded_accuracy_on_mnist(name, tmp_path):
-    """torch, ONNX Runtime, torch.export and the compressed form on all 10,000 test images."""
+    """torch, ONNX Runtime and the compressed form on all 10,000 test images."""
     if not available("mnist"):
         pytest.skip("needs MNIST: set QTLITE_DATA")
     mnist = load_dataset("mnist")
     images, labels = mnist.test_images.numpy(), mnist.test_labels.numpy()
     network, about = load_json(BOOK / "models" / f"{name}.json")
     paths = list((BOOK / "models").glob(f"{name}.*"))
-    paths.append(save_torch_export(network, mnist.test_images[:2], tmp_path / "a.pt2", about))
+    # raises unless PyTorch, reading the file, gives the network's outputs on these images
+    save_torch_export(network, mnist.test_images[:1000], tmp_path / "a.pt2", about)
     record = json.loads((BOOK / "records" / f"{about['record']}.json").read_text())
     config = TrainConfig.from_dict(record["config"])
     # the network itself, as training evaluated it

@@ -1,5 +1,8 @@
 """Image files in, a table out."""
 
+import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +90,40 @@ def test_images_that_do_not_fit(tmp_path):
         read_images(__file__, GREY)
     with pytest.raises(FileNotFoundError, match="image must be a file, got none.png"):
         read_images("none.png", GREY)
+
+
+def test_a_picture_is_measured_before_it_is_decoded(tmp_path):
+    """40 bytes that declare 2^31 pixels, and damage that Pillow reports as a SyntaxError."""
+    png = tmp_path / "a.png"
+    header = struct.pack(">II5B", 2**16, 2**15, 8, 0, 0, 0, 0)
+    png.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    for size in ("image must be", "65536 x 32768|exceeds limit"):
+        with pytest.raises(ValueError, match=size):
+            read_images(png, GREY)
+    png.write_bytes(THREE.read_bytes()[:40] + b"\0\0\0\0 " + THREE.read_bytes()[45:])
+    with pytest.raises(ValueError, match="image must be a whole picture"):
+        read_images(png, GREY)
+
+
+def chunk(kind, content):
+    """A PNG chunk: length, kind, content, checksum."""
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def test_escape_codes_of_a_file_do_not_reach_the_terminal(tmp_path):
+    for classes in (["\x1b[2J", "b"], ["a\nb", "c"], ["a\u202eb", "c"]):
+        about = {"dataset": "digits", "classes": json.dumps(classes)}
+        path = save_json(nn.Sequential(nn.Flatten()), tmp_path / "a.json", about, overwrite=True)
+        with pytest.raises(ValueError, match="classes must be printable, got .*a.json"):
+            load_classifier(path)
+
+
+def test_a_pt2_file_is_refused_unread(tmp_path):
+    path = tmp_path / "a.pt2"
+    path.write_bytes(b"whatever")
+    with pytest.raises(ValueError, match="model must be a file that cannot run code"):
+        load_classifier(path)
 
 
 def test_models_that_cannot_be_used(tmp_path):

@@ -10,6 +10,7 @@ from qtlite.experiments.records import (
     environment,
     read_records,
     record_id,
+    recorded,
     write_json,
 )
 
@@ -67,3 +68,12 @@ def test_folder_with_something_else_in_it(tmp_path, content):
 
 def test_missing_folder_has_no_records(tmp_path):
     assert read_records(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../b", "..", "", "a\x00", "a b", 7, "a\\b"])
+def test_a_record_cannot_name_a_file_elsewhere(name, tmp_path):
+    content = {"id": name, "config": TrainConfig().to_dict()}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    for read in (read_records, recorded):
+        with pytest.raises(ValueError, match="a.json: id must be letters"):
+            read(tmp_path)

@@ -270,7 +270,7 @@ def _train(options: argparse.Namespace) -> int:
         f"{name}.json" if options.records else "record.json"
     )
     if options.records and (done := recorded(options.records).get(config)):
-        record_path = options.records / f"{done}.json"
+        record_path = options.records / f"{done}.json"  # a checked id: it names a file in here
     if record_path.exists() and (options.records or _is_whole(folder, config)):
         print(f"already done: {record_path}")
         return 0

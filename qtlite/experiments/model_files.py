@@ -15,7 +15,7 @@ from torch import nn
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data import load_dataset
 from qtlite.experiments.qcml import QCML
-from qtlite.experiments.records import record_id, recorded
+from qtlite.experiments.records import check_id, record_id, recorded
 from qtlite.experiments.sweep import NETWORK
 from qtlite.experiments.training import CHECKPOINT, build_model, classical
 from qtlite.export import (
@@ -113,7 +113,7 @@ def read_run(record_path: Path, runs: Path) -> FinishedRun:
     try:
         record = json.loads(record_path.read_text(encoding="utf-8"))
         config = TrainConfig.from_dict(record["config"])
-        folder = runs / record["id"]
+        folder = runs / check_id(record["id"])
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"record must be a run's record, got {record_path}: {error}") from error
     if not (folder / NETWORK).is_file():

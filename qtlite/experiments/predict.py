@@ -19,7 +19,6 @@ from qtlite.export import (
     load_compressed,
     load_json,
     load_safetensors,
-    load_torch_export,
 )
 from qtlite.export.onnx_file import open_onnx
 from qtlite.export.safetensors_file import read_metadata
@@ -69,12 +68,17 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
         raise ValueError(
             f"model must say its dataset and classes, got {path} without: use `qtlite export`"
         ) from error
+    if not all(isinstance(name, str) and name.isprintable() for name in classes):
+        raise ValueError(f"classes must be printable, got {classes} in {path}")
     return Classifier(logits, shape, classes, about)
 
 
 def _load_network(path: Path) -> tuple[nn.Module, dict[str, str]]:
     if path.suffix == ".pt2":
-        return load_torch_export(path)
+        raise ValueError(
+            f"model must be a file that cannot run code, got {path}: reading a .pt2 file can; "
+            "export the run as .onnx, .json or .safetensors instead"
+        )
     if path.suffix == ".json":
         return load_json(path)
     if path.suffix != ".safetensors":
@@ -163,17 +167,19 @@ def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     mode, colours = ("L", "grey") if shape[0] == 1 else ("RGB", "RGB")
     try:
         with Image.open(path) as picture:
-            found = picture.mode
-            pixels = np.asarray(picture, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, TypeError, ValueError) as error:
+            found, (width, height) = picture.mode, picture.size
+            fits = found == mode and (height, width) == shape[1:]
+            # decoded only if it has the right size: a small file can declare 2^31 pixels
+            pixels = np.asarray(picture, dtype=np.uint8) if fits else None
+    # Pillow raises SyntaxError for damaged files and an error of its own for huge ones
+    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"image must be a whole picture, got {path}: {error}") from error
-    if found != mode or pixels.shape[:2] != shape[1:]:
-        height, width = pixels.shape[:2]
+    if pixels is None:
         raise ValueError(
             f"image must be {colours} (mode {mode}) of {shape[2]} x {shape[1]} pixels, "
             f"got mode {found} of {width} x {height} in {path}"

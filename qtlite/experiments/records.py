@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -74,10 +75,26 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             TrainConfig.from_dict(record["config"])
+            check_id(record["id"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"folder must hold run records only, got {path}: {error}") from error
         records.append(record)
     return records
+
+
+def check_id(name: str) -> str:
+    """Return a record's id if it can name a file in a folder, whichever folder that is.
+
+    Raises:
+        ValueError: if it holds more than letters, digits, ``_``, ``-`` and single dots.
+
+    Example:
+        >>> check_id("digits-qt-qtlite-L16-s0-1a2b3c4d")
+        'digits-qt-qtlite-L16-s0-1a2b3c4d'
+    """
+    if not (isinstance(name, str) and re.fullmatch(r"[\w-]+(\.[\w-]+)*", name, re.ASCII)):
+        raise ValueError(f"id must be letters, digits, '_', '-' and single dots, got {name!r}")
+    return name
 
 
 def recorded(folder: Path) -> dict[TrainConfig, str]:

@@ -1,6 +1,7 @@
-"""Write a trained classical network to a file that some other program runs, and read it back.
+"""Write a trained classical network to a file that some other program runs.
 
-None of these files runs code when it is read by the functions here.
+The functions here read safetensors, JSON and ONNX files, and no such file runs code when they do.
+They write .pt2 files too but never read them: PyTorch's reader of that format can run code.
 """
 
 from qtlite.export.compressed import load_compressed as load_compressed
@@ -13,5 +14,4 @@ from qtlite.export.onnx_file import save_onnx as save_onnx
 from qtlite.export.safetensors_file import load_safetensors as load_safetensors
 from qtlite.export.safetensors_file import save_safetensors as save_safetensors
 from qtlite.export.seal import check_seal as check_seal
-from qtlite.export.torch_export_file import load_torch_export as load_torch_export
 from qtlite.export.torch_export_file import save_torch_export as save_torch_export

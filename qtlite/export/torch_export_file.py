@@ -1,8 +1,8 @@
 """PT2: the network as a graph of PyTorch operations (``torch.export``), without its Python code.
 
-PyTorch's own reader trusts the file: it unpickles some parts and evaluates some strings. So the
-archive is looked through first, and one that holds more than plain tensors and ordinary operations
-is refused.
+qtlite writes these files for PyTorch's users and never reads them: PyTorch's reader unpickles some
+parts, evaluates some strings and runs whatever operations the graph names, so a file from a
+stranger can run code. Read only files that you wrote, with ``torch.export.load``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ import copy
 import io
 import json
 import os
-import pickle
-import re
 import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,30 +22,6 @@ from qtlite.export.new_file import check_metadata, check_outputs, new_file, one_
 from qtlite.generated import check_plain
 
 _ABOUT = "qtlite.json"
-
-# the archive's entries, below a folder of any name
-_ENTRIES = re.compile(
-    r"[^/]+/(data/weights/weight_\d+|data/weights/\w+_weights_config\.json"
-    r"|data/constants/tensor_\d+|data/constants/\w+_constants_config\.json"
-    r"|models/model\.json|data/sample_inputs/model\.pt|extra/qtlite\.json"
-    r"|archive_format|archive_version|byteorder|\.data/\w+)"
-)
-
-# Strings of the graph end in generated Python code or in sympify, which evaluates. What these
-# patterns let through cannot call anything but the functions named.
-_PLAIN = re.compile(r"[\w.:+-]*")
-_STRINGS = {
-    "target": re.compile(
-        r"torch\.ops\.aten\.\w+\.\w+"
-        r"|_operator\.(getitem|add|sub|mul|floordiv|mod|neg|eq|ne|lt|le|gt|ge)"
-    ),
-    "expr_str": re.compile(
-        r"(Symbol\('\w+', positive=True, integer=True\)|Integer\(-?\d+\)"
-        r"|(Mul|Add|Min|Max|Pow)\(|, |\))*"
-    ),
-    "in_spec": re.compile(r'[\w\[\]{}",.: ]*'),  # JSON, read as such
-    "out_spec": re.compile(r'[\w\[\]{}",.: ]*'),
-}
 
 
 def save_torch_export(
@@ -84,9 +56,10 @@ def save_torch_export(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "a.pt2"
         ...     _ = save_torch_export(nn.Linear(3, 2), torch.randn(2, 3), path, {"by": "me"})
-        ...     network, about = load_torch_export(path)
-        >>> network(torch.zeros(7, 3)).shape, about
-        (torch.Size([7, 2]), {'by': 'me'})
+        ...     about = {"qtlite.json": ""}
+        ...     network = torch.export.load(path, extra_files=about).module()
+        >>> network(torch.zeros(7, 3)).shape, about["qtlite.json"]
+        (torch.Size([7, 2]), '{"by": "me"}')
     """
     check_plain(network)
     check_metadata(metadata)
@@ -111,88 +84,9 @@ def save_torch_export(
             about = json.dumps(dict(metadata or {}))
             torch.export.save(program, buffer, extra_files={_ABOUT: about})
         unfinished.write_bytes(buffer.getvalue())
-        again, _ = load_torch_export(unfinished)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            again = torch.export.load(io.BytesIO(unfinished.read_bytes())).module()
         for n in (len(example), 1):
             check_outputs(expected[:n], again(example[:n]).detach())
     return Path(path)
-
-
-def load_torch_export(path: str | os.PathLike) -> tuple[nn.Module, dict[str, str]]:
-    """Read a .pt2 file of ``save_torch_export``'s.
-
-    Returns:
-        The network, in evaluation mode, and the file's metadata.
-
-    Raises:
-        ValueError: if the file is damaged, not one of qtlite's, or could run code.
-        FileNotFoundError: if there is no such file.
-    """
-    content = Path(path).read_bytes()
-    about = _look_through(content, path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about PyTorch's own insides
-            network = torch.export.load(io.BytesIO(content)).module()
-    except Exception as error:  # whatever a file that was changed by hand brings up
-        raise ValueError(f"path must be a whole .pt2 file, got {path}: {error}") from error
-    return network, about
-
-
-def _look_through(content: bytes, path: str | os.PathLike) -> dict[str, str]:
-    """Raise unless reading the archive is a matter of plain numbers; returns the metadata."""
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        broken = archive.testzip()  # each entry against its CRC-32
-        # a list: of two entries with one name PyTorch may take the other
-        entries = [] if broken else [(e.filename, archive.read(e)) for e in archive.infolist()]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ValueError(f"path must be a whole .pt2 file, got {path}: {error}") from error
-    if broken:
-        raise ValueError(f"path must be a whole .pt2 file, got {path} with a damaged {broken}")
-    for name, entry in entries:
-        if not _ENTRIES.fullmatch(name):
-            raise ValueError(f"path must be a .pt2 file of qtlite's, got {path} with {name}")
-        try:
-            _check_entry(name, entry)
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            EOFError,
-            pickle.UnpicklingError,
-        ) as error:
-            raise ValueError(
-                f"path must be a .pt2 file that cannot run code, got {path} with {name}: {error}"
-            ) from error
-    for name, entry in entries:
-        if name.endswith(f"/extra/{_ABOUT}"):
-            return json.loads(entry)
-    raise ValueError(f"path must be a .pt2 file of qtlite's, got {path} without {_ABOUT}")
-
-
-def _check_entry(name: str, entry: bytes) -> None:
-    if name.endswith(".pt"):
-        torch.load(io.BytesIO(entry), weights_only=True)  # refuses all but tensors
-    if name.endswith("_config.json"):
-        for tensor in json.loads(entry)["config"].values():
-            if tensor["use_pickle"]:
-                raise ValueError("a pickled tensor")
-    if name.endswith(".json") and "/extra/" not in name:
-        for key, value in _strings(json.loads(entry)):
-            if not _STRINGS.get(key, _PLAIN).fullmatch(value):
-                raise ValueError(f"the string {value!r}")
-
-
-def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string at any depth with the key above it; and every key, as a string without one."""
-    if isinstance(node, str):
-        yield key, node
-    elif isinstance(node, dict):
-        for name, child in node.items():
-            yield "", name
-            yield from _strings(child, name)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _strings(child, key)
