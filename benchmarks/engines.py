@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtlite.circuit import ry_linear_cnot
-from qtlite.experiments._torchvision import import_torchvision
-from qtlite.simulators import by_tensorcircuit, fused, fused_numba, fused_torch
-from qtlite.simulators.real_block import read_block
+from qtlite.circuit import probabilities, ry_linear_cnot
+from qtlite.engine import circuit as fused
+from qtlite.engine import torch_loops as fused_torch
+from qtlite.engine.compiled import circuit as fused_numba
+from qtlite.engine.read_block import read_block
+from qtlite.experiments.data.torchvision import import_torchvision
 
 Call = Callable[[], tuple[float, np.ndarray]]
 
@@ -97,7 +99,7 @@ def plain_torch(n_qubits: int, n_blocks: int) -> Call:
 def tensorcircuit_torch(n_qubits: int, n_blocks: int) -> Call:
     """TensorCircuit, PyTorch backend, gate by gate."""
     return _differentiated(
-        lambda angles: by_tensorcircuit.probabilities(n_qubits, angles, ry_linear_cnot),
+        lambda angles: probabilities(n_qubits, angles, ry_linear_cnot),
         *sample(n_qubits, n_blocks),
     )
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from qtlite.experiments.data import load_dataset
-from qtlite.experiments.measurements import take_measurement, write_measurement
-from qtlite.experiments.model_files import BOOK_MODELS, N_CALIBRATION
-from qtlite.experiments.predict import load_classifier
+from qtlite.experiments.data.loading import load_dataset
+from qtlite.experiments.inference.model_files import BOOK_MODELS, N_CALIBRATION
+from qtlite.experiments.inference.predict import load_classifier
+from qtlite.experiments.records.measurements import take_measurement, write_measurement
 from qtlite.export import quantise_onnx
 
 BOOK = Path(__file__).resolve().parents[1] / "book"

@@ -24,11 +24,13 @@ from benchmarks.engines import qtlite, sample, tensorcircuit_jax
 from benchmarks.simulators import CASES, optimiser_step
 from benchmarks.timing import PATIENCE, measure
 from qtlite.circuit import ry_linear_cnot
+from qtlite.engine import circuit as fused
+from qtlite.engine import torch_loops as fused_torch
+from qtlite.engine import triton_kernels as fused_triton
+from qtlite.engine.read_block import read_block
 from qtlite.experiments.config import recipe_config
-from qtlite.experiments.records import environment, package_versions, write_json
-from qtlite.experiments.training import build_model
-from qtlite.simulators import fused, fused_torch, fused_triton
-from qtlite.simulators.real_block import read_block
+from qtlite.experiments.records.records import environment, package_versions, write_json
+from qtlite.experiments.train.loop import build_model
 
 RESULTS = Path(__file__).with_name("gpu.json")
 PACKAGES = ("torch", "triton", "numpy", "tensorcircuit-ng", "jax")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import quotient
-from qtlite.experiments.records import write_text
+from qtlite.experiments.records.records import write_text
 
 Row = dict[str, Any]
 
@@ -243,7 +243,7 @@ Value and gradient of a mapping net's parameters and of its probability column. 
 products, without tanh and nothing computed twice, at the measured peak of as many cores. For
 CIFAR-10 `nn.Sequential` takes hundreds of megabytes, which PyTorch gives back to the system and
 asks for again, page by page, in the next step. Our training keeps them
-(`qtlite.experiments.memory`), whatever the mapping net.
+(`qtlite.experiments.train.process`), whatever the mapping net.
 
 {_mapping_nets(results)}
 

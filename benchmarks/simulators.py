@@ -31,14 +31,14 @@ from torch.nn import functional as F
 from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
 from benchmarks.timing import measure, measure_in_turn, quotient
-from qtlite.blocked_mlp import blocked_mlp
 from qtlite.circuit import ry_linear_cnot
+from qtlite.engine.compiled import circuit as fused_numba
+from qtlite.engine.mapping import blocked_mlp
+from qtlite.engine.read_block import read_block
 from qtlite.experiments.config import recipe_config
-from qtlite.experiments.memory import keep_freed_memory
-from qtlite.experiments.records import package_versions, processor_name, write_json
-from qtlite.experiments.training import build_model
-from qtlite.simulators import fused_numba
-from qtlite.simulators.real_block import read_block
+from qtlite.experiments.records.records import package_versions, processor_name, write_json
+from qtlite.experiments.train.loop import build_model
+from qtlite.experiments.train.process import keep_freed_memory
 
 RESULTS = Path(__file__).with_name("simulators.json")
 CASES = ((13, 16), (13, 121), (19, 19), (19, 323))

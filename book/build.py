@@ -67,7 +67,7 @@ def main() -> int:
     pages_marker.unlink(missing_ok=True)
     cells_marker.write_text(cells)
 
-    # no kernel stands behind a page: figures, no controls (qtlite/experiments/widgets.py)
+    # no kernel stands behind a page: figures, no controls (qtlite/experiments/report/widgets.py)
     environment = {**os.environ, "QTLITE_STATIC": "1"}
     status = subprocess.run(
         [JUPYTER_BOOK, "build", ".", *OPTIONS], cwd=ROOT, env=environment

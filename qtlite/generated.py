@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from qtlite.flat_normalisation import FlatNormalisation
+from qtlite.engine.normalisation import FlatNormalisation
 from qtlite.inject import (
     call_with_weights,
     count_weights,

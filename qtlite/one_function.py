@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qtlite.blocked_mlp import NetLayout
-from qtlite.cuts import join
-from qtlite.flat_normalisation import TargetLayout
-from qtlite.simulators.real_block import RealBlock
+from qtlite.engine.mapping import NetLayout
+from qtlite.engine.normalisation import TargetLayout
+from qtlite.engine.offsets import join
+from qtlite.engine.read_block import RealBlock
 
 
 class Constants(NamedTuple):
@@ -37,8 +37,8 @@ def is_small(net: NetLayout, n_weights: int) -> bool:
         net: the mapping net's layout, of a net that ``can_be_compiled``.
         n_weights: M.
     """
-    from qtlite.simulators.walk_plan import WHOLE
-    from qtlite.vectors import VECTOR_BYTES
+    from qtlite.engine.compiled.plan import WHOLE
+    from qtlite.engine.compiled.vectors import VECTOR_BYTES
 
     undivided = n_weights <= WHOLE * (VECTOR_BYTES // 4)  # amplitudes
     return undivided and net.is_stored(n_weights) and net.n_shares(n_weights) == 1
@@ -65,7 +65,7 @@ class _GenerateWeights(torch.autograd.Function):
     @staticmethod
     def forward(ctx, constants: Constants, bits: Tensor, angles: Tensor, *tensors: Tensor):
         from qtlite import one_function_loops as loops
-        from qtlite.simulators.walk_plan import lay_out
+        from qtlite.engine.compiled.plan import lay_out
 
         block, scale, net, target = ctx.constants = constants
         plan, gates = lay_out(block, angles.numpy(force=True))
@@ -85,7 +85,7 @@ class _GenerateWeights(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients: Tensor):
         from qtlite import one_function_loops as loops
-        from qtlite.simulators.walk_plan import angle_gradients, lay_out
+        from qtlite.engine.compiled.plan import angle_gradients, lay_out
 
         angles, outputs, *_ = ctx.saved_tensors  # raises if one has been changed since
         block, _, net, _ = ctx.constants

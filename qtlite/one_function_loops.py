@@ -12,11 +12,12 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from qtlite import mapping_loops, normalisation_loops
-from qtlite.compiling import compiled
-from qtlite.mapping_loops import ROWS, TILE, copy, empty_tables, pack, unpack
-from qtlite.simulators import walk_loops
-from qtlite.simulators.walk_loops import arrays_like, new_board
+from qtlite.engine.compiled import apply as walk_loops
+from qtlite.engine.compiled import mapping as mapping_loops
+from qtlite.engine.compiled import normalisation as normalisation_loops
+from qtlite.engine.compiled.apply import arrays_like, new_board
+from qtlite.engine.compiled.compiling import compiled
+from qtlite.engine.compiled.mapping import ROWS, TILE, copy, empty_tables, pack, unpack
 
 # Numba inlines them below: compiling them by themselves first would take as long again.
 _walk, _run_net, _run_net_back = (

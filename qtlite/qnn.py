@@ -9,9 +9,9 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from qtlite.circuit import Block, ry_linear_cnot, ry_only
-from qtlite.simulators import by_tensorcircuit, fused
-from qtlite.simulators.real_block import NotRealAmplitude, RealBlock, read_block
+from qtlite.circuit import Block, probabilities, ry_linear_cnot, ry_only
+from qtlite.engine import circuit as fused
+from qtlite.engine.read_block import NotRealAmplitude, RealBlock, read_block
 
 SIMULATORS = ("auto", "fused", "tensorcircuit")
 
@@ -90,7 +90,7 @@ class QNN(nn.Module):
         """Return p, shape (2**N,), dimensionless, summing to 1."""
         if self.real_block is not None:
             return fused.probabilities(self.real_block, self.angles)
-        return by_tensorcircuit.probabilities(self.n_qubits, self.angles, self.block)
+        return probabilities(self.n_qubits, self.angles, self.block)
 
     def extra_repr(self) -> str:
         block = getattr(self.block, "__name__", self.block)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from qtlite.blocked_mlp import blocked_mlp, can_be_compiled, is_plain, read_net
 from qtlite.circuit import Block, ry_linear_cnot
+from qtlite.engine.mapping import blocked_mlp, can_be_compiled, is_plain, read_net
 from qtlite.generated import GeneratedNetwork
 from qtlite.mapping import FEATURES, MappingNet, basis_bits, probability_feature, qubits_needed
 from qtlite.one_function import Constants, generate_weights, is_small

@@ -23,7 +23,7 @@ def interrupted_after():
 
     @contextmanager
     def interruption(n_epochs: int) -> Iterator[None]:
-        from qtlite.experiments import training
+        from qtlite.experiments.train import loop as training
 
         save, saved = training._save_checkpoint, []
 

@@ -15,19 +15,20 @@ import numpy as np
 import torch
 
 from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
-from qtlite.experiments.data import DATA_FOLDER, DATA_VARIABLE, DATASETS
-from qtlite.experiments.measure import NAMES, measure
-from qtlite.experiments.measurements import write_measurement
-from qtlite.experiments.model_files import (
+from qtlite.experiments.data.loading import DATA_FOLDER, DATA_VARIABLE, DATASETS
+from qtlite.experiments.inference.model_files import (
     FORMATS,
     export_book_models,
     export_run,
     find_record,
     read_run,
 )
-from qtlite.experiments.predict import load_classifier, prediction_table, read_images
-from qtlite.experiments.records import read_records, record_id, recorded
-from qtlite.experiments.sweep import (
+from qtlite.experiments.inference.predict import load_classifier, prediction_table, read_images
+from qtlite.experiments.records.measurements import write_measurement
+from qtlite.experiments.records.records import read_records, record_id, recorded
+from qtlite.experiments.report.tables import results, write_between_marks, write_tables
+from qtlite.experiments.studies.measure import NAMES, measure
+from qtlite.experiments.train.sweep import (
     NETWORK,
     SWEEPS,
     read_configs,
@@ -35,7 +36,6 @@ from qtlite.experiments.sweep import (
     run_to_files,
     sweep_configs,
 )
-from qtlite.experiments.tables import results, write_between_marks, write_tables
 
 TRAIN_EXAMPLES = """\
 examples:

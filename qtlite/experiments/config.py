@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
-from qtlite.experiments.controls import CONTROLS
-from qtlite.experiments.data import DATASETS
+from qtlite.experiments.data.loading import DATASETS
+from qtlite.experiments.models.controls import CONTROLS
 from qtlite.mapping import ACTIVATIONS, FEATURES
 from qtlite.normalisation import SCHEMES
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qtlite.whole_file import whole_file
+from qtlite.export.atomic import whole_file
 
 TOLERANCE = 1e-4  # of outputs, absolute, between runtimes that add in different orders
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.export import classify_in_page
-from qtlite.experiments.data import available, load_dataset
-from qtlite.experiments.model_files import BOOK_MODELS
-from qtlite.experiments.predict import load_classifier
+from qtlite.experiments.data.loading import available, load_dataset
+from qtlite.experiments.inference.model_files import BOOK_MODELS
+from qtlite.experiments.inference.predict import load_classifier
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 WIDTHS = pytest.mark.parametrize("size", ["desktop", "phone"])

@@ -1,0 +1,53 @@
+"""Numba, where it is there: compiled loops for a CPU, whose absence costs nothing but time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def can_compile() -> bool:
+    """Whether Numba can be imported and is not told to leave functions alone."""
+    try:
+        import numba
+    except ImportError:
+        return False
+    return not numba.config.DISABLE_JIT
+
+
+def compiled(function: Callable, **options: Any) -> Callable:
+    """Numba's njit, storing the code on disk where a folder can be written.
+
+    Args:
+        function: of a module; a closure's code cannot be stored.
+        options: njit's.
+    """
+    import numba
+
+    try:
+        dispatcher = numba.njit(function, nogil=True, cache=True, **options)
+    except RuntimeError:  # no folder to write to
+        return numba.njit(function, nogil=True, **options)
+    # Numba takes stored code as good while the function's own file is as it was; what the function
+    # calls, and constants, may come from others. These attributes are private to it: a version that
+    # lacks them behaves as it did.
+    stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if hasattr(stored, "_source_stamp"):
+        stored._source_stamp = stored._source_stamp, _sources()
+    return dispatcher
+
+
+@cache
+def _sources() -> str:
+    """A hash of the modules that compiled code is made from."""
+    package = Path(__file__).parents[2]
+    paths = [*package.glob("*.py"), *package.glob("engine/**/*.py")]
+    return sha256(b"".join(path.read_bytes() for path in sorted(paths))).hexdigest()
+
+
+# with sums in any order, or they would not be vectorised
+compiled_sums = partial(compiled, fastmath={"reassoc", "contract"})

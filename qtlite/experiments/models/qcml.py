@@ -1,0 +1,147 @@
+"""The paper's comparison model (Fig. 4): a circuit between two classical networks, for every image.
+
+Unlike Quantum-Train, it needs its circuit at inference too. The paper leaves open how features
+become angles, which gate is trained and how qubits are entangled; here: tanh times pi, Ry, and the
+linear CNOT chain of Fig. 1. Those blocks are real, so a complex encoded state is two real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from qtlite.circuit import ry_linear_cnot
+from qtlite.engine.circuit import expectations, product_states
+from qtlite.engine.read_block import read_block
+from qtlite.experiments.models.targets import convolutions
+
+# widths between the convolutions and the qubits: 4,693 and 145,977 parameters (Sec. III)
+HIDDEN = {
+    "mnist": (192, 10),
+    "fashion_mnist": (192, 10),
+    "digits": (192, 10),
+    "cifar10": (2048, 64, 10),
+}
+
+
+class EncodedCircuit(nn.Module):
+    """Features in, expectation values out: H, Ry(x), Rz(x) on each qubit, L trained blocks, <Z>.
+
+    Args:
+        n_qubits: N >= 1.
+        n_blocks: L >= 1 blocks of one Ry a qubit and a linear CNOT chain.
+        generator: source of the random start; PyTorch's global one if left out.
+
+    Raises:
+        ValueError: if a size is below 1.
+
+    Example:
+        >>> circuit = EncodedCircuit(n_qubits=3, n_blocks=2)
+        >>> circuit(torch.zeros(5, 3)).shape, circuit.angles.numel()
+        (torch.Size([5, 3]), 6)
+    """
+
+    def __init__(self, n_qubits: int, n_blocks: int, *, generator: torch.Generator | None = None):
+        super().__init__()
+        for name, value in (("n_qubits", n_qubits), ("n_blocks", n_blocks)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.n_qubits = n_qubits
+        self.block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+        start = torch.rand(n_blocks, n_qubits, generator=generator) * 2 - 1
+        self.angles = nn.Parameter(start * torch.pi)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map encoding angles, shape (B, N), radians, to <Z> of each qubit, shape (B, N)."""
+        if features.ndim != 2 or features.shape[1] != self.n_qubits:
+            raise ValueError(
+                f"features must have shape (batch, {self.n_qubits}), got {tuple(features.shape)}"
+            )
+        return expectations(self.block, self.angles, encode_qubits(features))
+
+
+def encode_qubits(features: Tensor) -> Tensor:
+    """Rz(x_q) Ry(x_q) H |0> for each qubit q of each row.
+
+    Args:
+        features: shape (B, N), radians.
+
+    Returns:
+        Complex amplitudes of |0> and |1>, shape (B, N, 2).
+
+    Example:
+        >>> encode_qubits(torch.zeros(1, 1))
+        tensor([[[0.7071+0.j, 0.7071+0.j]]])
+    """
+    half = features / 2
+    cos, sin = half.cos() / 2**0.5, half.sin() / 2**0.5
+    phase = torch.polar(torch.ones_like(half), half)
+    return torch.stack([(cos - sin) * phase.conj(), (cos + sin) * phase], dim=2)
+
+
+def encode(features: Tensor) -> Tensor:
+    """The product state of the encoded qubits, for each row.
+
+    Args:
+        features: shape (B, N), radians.
+
+    Returns:
+        Complex amplitudes, shape (B, 2**N).
+
+    Example:
+        >>> encode(torch.zeros(1, 1))
+        tensor([[0.7071+0.j, 0.7071+0.j]])
+    """
+    return product_states(encode_qubits(features))
+
+
+class QCML(nn.Sequential):
+    """Part 1 (convolutions, linear layers to N features), the circuit, part 2 (N to ten logits).
+
+    Args:
+        dataset: "mnist", "fashion_mnist", "digits" or "cifar10"; decides part 1.
+        n_qubits: N; 13 in the paper.
+        n_blocks: L; 13 in the paper.
+        relu: whether part 1's hidden layers end in ReLU.
+        hidden: widths from the flattened convolutions to part 1's last hidden layer; the paper's if
+            left out.
+        generator: source of the angles' random start.
+
+    Raises:
+        ValueError: if the dataset is unknown or a size is below 1.
+
+    Example:
+        >>> [sum(p.numel() for p in part.parameters()) for part in QCML("mnist")]
+        [4693, 169, 140]
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        *,
+        n_qubits: int = 13,
+        n_blocks: int = 13,
+        relu: bool = True,
+        hidden: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+    ):
+        part1 = convolutions(dataset, relu=relu)
+        widths = [*(HIDDEN[dataset] if hidden is None else hidden), n_qubits]
+        for place, (n_in, n_out) in enumerate(pairwise(widths)):
+            part1.append(nn.Linear(n_in, n_out))
+            if relu and place < len(widths) - 2:
+                part1.append(nn.ReLU())
+        part1.append(ToAngles())
+        circuit = EncodedCircuit(n_qubits, n_blocks, generator=generator)
+        super().__init__(part1, circuit, nn.Linear(n_qubits, 10))
+
+
+class ToAngles(nn.Module):
+    """pi tanh(x): any number to an angle of at most half a turn either way, radians."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Shape is kept."""
+        return torch.pi * torch.tanh(features)

@@ -1,0 +1,232 @@
+"""The lock file, the make targets, the book's contents and Binder: what a fresh clone relies on."""
+
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "requirements.lock"
+
+
+def normalised(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked():
+    """The pins of requirements.lock: name -> rest of the line."""
+    lines = [line.split("#")[0].strip() for line in LOCK.read_text().splitlines()]
+    pins = [re.fullmatch(r"([\w.-]+)(.*)", line) for line in lines if line]
+    return {normalised(pin[1]): pin[2] for pin in pins}
+
+
+def direct_dependencies():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    locked_extras = [extras[name] for name in extras if name != "bench"]  # peers stay out
+    lines = chain(project["dependencies"], *locked_extras)
+    names = {normalised(re.match(r"[\w.-]+", line)[0]) for line in lines}
+    return names - {normalised(project["name"])}
+
+
+def tracked_files():
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout to know which files are the project's")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    return [file for file in files if file.is_file() and file != Path(__file__).resolve()]
+
+
+def test_lock_pins_every_version_exactly():
+    pins = locked()
+    assert len(pins) > 100
+    for name, rest in pins.items():
+        assert re.fullmatch(r'==[\w.]+( ; sys_platform == "\w+")?', rest), f"{name}{rest}"
+
+
+def test_lock_covers_every_direct_dependency():
+    assert direct_dependencies() - set(locked()) == set()
+
+
+def test_lock_is_what_is_installed():
+    """The tests say something about the pinned versions only if they run with them."""
+    if not Path(sys.prefix).is_relative_to(ROOT):
+        pytest.skip(f"{sys.prefix} is not the environment that make built")
+    from importlib.metadata import version
+
+    pins = {name: rest[2:] for name, rest in locked().items() if ";" not in rest}
+    installed = {name: version(name).split("+")[0] for name in pins}
+    assert installed == pins
+
+
+def test_lock_is_used_everywhere():
+    assert "--requirement requirements.lock" in (ROOT / "Makefile").read_text()
+    assert "-r ../requirements.lock" in (ROOT / "binder/requirements.txt").read_text()
+    for user in [".ci/run", ".github/workflows/ci.yml"]:  # through make alone
+        text = (ROOT / user).read_text()
+        assert "make test" in text
+        assert "make book" in text
+        assert "pip install" not in text
+
+
+@pytest.mark.parametrize("target", ["book", "test", "train", "bench", "triton", "lint", "clean"])
+def test_make_target_exists(target):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    planned = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert planned.stdout
+
+
+def test_no_registry_host_or_machine_path_in_tracked_files():
+    """A pinned host or a path of one machine is what breaks on the next one."""
+    foreign = re.compile(
+        r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|yarnpkg\.com|deb\.debian\.org"
+        r"|(?:https?:|file:)?//[\w.-]*(?:jsdelivr|unpkg|cdnjs)[\w.-]*"
+        r"|(?<![\w.~/])/(?:work|root|opt|home|Users)/\w"
+    )
+    found = {}
+    for file in tracked_files():
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # an image
+        if hits := foreign.findall(text):
+            found[file.relative_to(ROOT).as_posix()] = hits
+    assert found == {}
+
+
+def chapters():
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
+
+    def files(entry):
+        if isinstance(entry, dict):
+            for key, value in entry.items():
+                if key in ("root", "file"):
+                    yield value
+                elif isinstance(value, list):
+                    for part in value:
+                        yield from files(part)
+
+    return list(files(contents))
+
+
+def test_every_entry_of_the_contents_exists():
+    entries = chapters()
+    assert entries[0] == "book/intro"
+    assert len(set(entries)) == len(entries)
+    assert [entry for entry in entries if not (ROOT / f"{entry}.md").is_file()] == []
+
+
+def test_every_chapter_is_in_the_contents():
+    listed = set(chapters())
+    written = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    assert written - listed == set()
+
+
+FENCES = re.compile(
+    r"^(`{3,})(\{code-cell\}|\{exercise\}|bash|python).*?^\1\s*$", re.DOTALL | re.MULTILINE
+)
+TYPED_RESULT = re.compile(r"\d[\d.,]*\s*(?:\\?%|nats?\b)|accuracy (?:of|is|was) \**\d")
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_no_result_is_typed_into_prose(chapter):
+    """Accuracies and losses come out of cells or records: a typed one goes stale unseen."""
+    prose = FENCES.sub("", (ROOT / f"{chapter}.md").read_text())
+    typed = [line for line in prose.splitlines() if TYPED_RESULT.search(line)]
+    assert typed == []
+
+
+CELL = re.compile(
+    r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n)?(?::[^\n]*\n)*)(.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def cells(chapter):
+    """Each code cell's tree, and whether a reader can see the code."""
+    for head, code in CELL.findall((ROOT / f"{chapter}.md").read_text()):
+        yield ast.parse(code), "remove-input" not in head and "remove-cell" not in head
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_visible_cells_need_no_hidden_ones(chapter):
+    """Whoever copies the cells that the page shows gets no NameError."""
+    shown, hidden, missing = set(), set(), set()
+    for tree, visible in cells(chapter):
+        made, used = names(tree)
+        if visible:
+            missing |= (used - made - shown) & hidden
+            shown |= made
+        else:
+            hidden |= made
+    assert missing == set()
+
+
+def names(tree):
+    """Those that a tree binds, and those that it reads."""
+    made, used = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            made.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            made |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+    return made, used
+
+
+def test_every_public_module_is_in_the_reference():
+    """A new module without an entry in book/api.md is one that no reader finds."""
+    packages = ("qtlite", "qtlite/export", "qtlite/experiments")
+    files = [path for package in packages for path in (ROOT / package).glob("[!_]*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files}
+    named = set(re.findall(r"automodule:: ([\w.]+)", (ROOT / "book/api.md").read_text()))
+    assert modules - named == set()
+
+
+def test_the_book_names_files_that_exist():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    logo = config["sphinx"]["config"]["html_theme_options"]["logo"]
+    named = [config["logo"], config["html"]["favicon"], logo["image_light"], logo["image_dark"]]
+    assert [
+        name for name in [*named, *config["bibtex_bibfiles"]] if not (ROOT / name).exists()
+    ] == []
+
+
+def test_binder_asks_for_a_python_that_the_package_takes():
+    version = (ROOT / "binder/runtime.txt").read_text().strip().removeprefix("python-")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">={version}"
+    assert (ROOT / "binder/postBuild").stat().st_mode & 0o111, "postBuild must be executable"
+
+
+def test_binder_builds_from_the_lock():
+    """The Dockerfile that Binder would build, made without Docker."""
+    if importlib.util.find_spec("repo2docker") is None:
+        pytest.skip("repo2docker is not installed: pip install jupyter-repo2docker to run this")
+    run = subprocess.run(
+        [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    dockerfile = run.stdout + run.stderr
+    assert "python=3.11" in dockerfile
+    assert '-r "binder/requirements.txt"' in dockerfile
+    assert "./binder/postBuild" in dockerfile

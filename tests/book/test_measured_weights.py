@@ -1,0 +1,63 @@
+"""The measurement behind Fig. 3 is compared with NumPy's histogram of the networks' own weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from qtlite.experiments.config import recipe_config
+from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.records.records import record_id
+from qtlite.experiments.report import plots
+from qtlite.experiments.studies.measure import measure
+from qtlite.experiments.train.loop import CHECKPOINT
+from qtlite.experiments.train.sweep import NETWORK
+from qtlite.export import save_safetensors
+
+
+@pytest.fixture
+def networks(tmp_path):
+    torch.manual_seed(0)
+    found = {"qt": paper_cnn("digits"), "classical": paper_cnn("digits")}
+    for model, network in found.items():
+        config = recipe_config("qtlite", "digits", model=model)
+        folder = tmp_path / f"{record_id(config).rpartition('-')[0]}-older"
+        folder.mkdir()
+        save_safetensors(network, folder / NETWORK)
+        for n_epochs, place in ((config.epochs, folder), (1, tmp_path / record_id(config))):
+            place.mkdir(exist_ok=True)  # the second is not finished
+            content = {"config": config.to_dict(), "history": [{}] * n_epochs}
+            torch.save(content, place / CHECKPOINT)
+    return tmp_path, found
+
+
+def test_bands_and_counts_are_those_of_the_weights(networks):
+    runs, found = networks
+    results = measure("weights", "digits", runs=runs)["results"]
+    edges = np.array(results["edges"])
+    assert results["n_weights"] == 6690
+    for model, network in found.items():
+        assert results[model]["run"].endswith("-older")
+        flat = np.concatenate([p.detach().numpy().ravel() for p in network.parameters()])
+        assert np.histogram(flat.astype(float), edges)[0].tolist() == results[model]["counts"]
+        assert sum(results[model]["counts"]) == 6690
+        pieces = np.array_split(flat, len(results[model]["lowest"]))
+        assert results[model]["lowest"] == pytest.approx([p.min() for p in pieces], rel=1e-3)
+        assert results[model]["highest"] == pytest.approx([p.max() for p in pieces], rel=1e-3)
+
+
+def test_figure_has_a_pair_of_panels_for_each_dataset(networks):
+    results = measure("weights", "digits", runs=networks[0])["results"]
+    axes = plots.generated_and_usual({"a": results, "b": results}).axes
+    assert [panel.get_title() for panel in axes] == ["a", "b", "", ""]
+    area = sum(
+        value * width
+        for value, width in zip(
+            axes[2].patches[0].get_data().values, np.diff(results["edges"]), strict=True
+        )
+    )
+    assert area == pytest.approx(1)
+
+
+def test_missing_runs_are_named(tmp_path):
+    with pytest.raises(ValueError, match="runs must hold a finished run digits-qt-qtlite-L16"):
+        measure("weights", "digits", runs=tmp_path)

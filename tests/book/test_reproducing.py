@@ -1,0 +1,115 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from qtlite.experiments import cli
+from qtlite.experiments.cli import main
+from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.records.measurements import read_measurements
+from qtlite.experiments.records.records import read_records
+from qtlite.experiments.report import reproducing
+
+BOOK = Path(__file__).parents[2] / "book"
+MEASUREMENTS = read_measurements(BOOK / "measurements")
+RECORDS = read_records(BOOK / "records")
+
+DEPARTURES = [
+    recipe_config("qtlite"),
+    recipe_config("literal", "cifar10", n_blocks=19, hidden=(40, 20), relu=True),
+    recipe_config("released", "mnist", center_output=False, n_train=100, seed=4),
+    recipe_config("qtlite", "mnist", model="classical", learning_rate=0.1, n_validation=5000),
+]
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Run a command; give the config that would have been trained."""
+    configs = []
+
+    def record_only(config, runs, record_path, **options):
+        configs.append(config)
+        raise RuntimeError("not trained")
+
+    monkeypatch.setattr(cli, "run_to_files", record_only)
+    monkeypatch.chdir(tmp_path)
+
+    def ask(command):
+        words = command.split()
+        assert words[0] == "qtlite"
+        assert main(words[1:]) == 2
+        return configs.pop()
+
+    return ask
+
+
+@pytest.mark.parametrize("config", DEPARTURES)
+def test_command_asks_for_the_config(asked, config, capsys):
+    assert asked(reproducing.command(config)) == config
+
+
+def test_command_asks_for_the_machine(asked, capsys):
+    config = recipe_config("qtlite", "mnist")
+    assert reproducing.command(config, 1, "cuda").endswith(" --threads 1 --device cuda")
+    assert asked(reproducing.command(config, device="cuda")) == config
+
+
+def test_every_record_s_command_asks_for_its_config(asked, capsys):
+    for record in RECORDS:
+        config = TrainConfig.from_dict(record["config"])
+        assert asked(reproducing.command(config)) == config
+
+
+def test_every_record_has_a_row():
+    head, rows = reproducing.run_rows(RECORDS)
+    assert len(rows) == len(RECORDS)
+    assert {len(row) for row in rows} <= {len(head)}
+    for record, row in zip(RECORDS, rows, strict=True):
+        assert row[1].startswith(f"{100 * record['test_accuracy']:.2f}")
+        # of a run that went on elsewhere, the last of several
+        assert row[4].split("; then ")[-1].startswith(record["commit"][:8])
+
+
+def test_measurements_commands_ask_for_them(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def ask_only(name, dataset, n_blocks, **folders):
+        asked.append((name, dataset, n_blocks))
+        raise RuntimeError("not measured")
+
+    monkeypatch.setattr(cli, "measure", ask_only)
+    _, rows = reproducing.measurement_rows(MEASUREMENTS)
+    assert len(rows) == len(MEASUREMENTS) > 0
+    for name, command, *_ in rows:
+        words = command.strip("`").split()
+        if words[0] != "qtlite":
+            assert words[:2] == ["python", "-m"]
+            continue
+        assert main(words[1:]) == 2
+        kind, dataset, n_blocks = asked.pop()
+        config = MEASUREMENTS[name]["config"]
+        if "dataset" in config:
+            assert (dataset, n_blocks) == (config["dataset"], config["n_blocks"])
+            assert name == f"{kind}-{dataset}-L{n_blocks}"
+        else:
+            assert name == kind
+
+
+def test_choices_are_the_recipes_and_no_field_is_forgotten():
+    head, rows = reproducing.choice_rows()
+    shown = {row[0].strip("`") for row in rows} | set(reproducing.WHICH_RUN)
+    assert shown == {field.name for field in fields(TrainConfig)}
+    assert set(head[2:]) == set(RECIPES)
+
+
+def test_what_the_paper_says_is_in_the_paper_s_words():
+    """The literal recipe is what the paper says, where it says anything that is a number."""
+    literal = recipe_config("literal", "mnist")
+    assert literal.learning_rate == float(reproducing.PAPER_SAYS["learning_rate"])
+    assert literal.epochs == int(reproducing.PAPER_SAYS["epochs"].split(";")[0])
+    assert literal.batch_size == int(reproducing.PAPER_SAYS["batch_size"].split(";")[0])
+
+
+def test_choices_refuse_an_unknown_dataset():
+    with pytest.raises(ValueError, match="dataset must be one of"):
+        reproducing.choice_rows("no_such_data")

@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from qtlite.experiments import cli
+from qtlite.experiments.records.measurements import (
+    FIELDS,
+    read_measurement,
+    read_measurements,
+    take_measurement,
+    write_measurement,
+)
+from qtlite.experiments.studies import measure
+
+
+def double(value, seed):
+    return {"twice": 2 * value, "seed": seed}
+
+
+def taken(name="double"):
+    return take_measurement(name, double, {"value": 3, "seed": 5})
+
+
+def test_results_stand_beside_what_they_depend_on():
+    found = taken()
+    assert set(found) == set(FIELDS)
+    assert found["results"] == {"twice": 6, "seed": 5}
+    assert found["config"] == {"value": 3, "seed": 5}
+    assert found["versions"]["torch"]
+    assert found["hardware"]["processor"]
+    assert 0 <= found["wall_seconds"] < 60
+
+
+def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
+    found = taken()
+    path = write_measurement(found, tmp_path / "new")
+    assert path.name == "double.json"
+    assert read_measurement(path) == found == json.loads(path.read_text())
+    write_measurement(taken("another"), path.parent)
+    assert list(read_measurements(path.parent)) == ["another", "double"]
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_missing_folder_has_no_measurements(tmp_path):
+    assert read_measurements(tmp_path / "none") == {}
+
+
+def test_a_measurement_without_a_seed_is_refused():
+    with pytest.raises(ValueError, match=r"config must have a seed, got \['value'\]"):
+        take_measurement("double", double, {"value": 3})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wall_seconds": "long"}, "measurement must have a sound 'wall_seconds', got 'long'"),
+        ({"results": None}, "measurement must have a sound 'results', got None"),
+        ({"config": {}}, r"measurement must have a seed in its config, got \[\]"),
+        ({"results": {"loss": float("nan")}}, "not JSON compliant"),
+    ],
+)
+def test_unsound_measurements_are_not_written(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        write_measurement(taken() | change, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"path must hold a measurement, got .*x\.json"),
+        ("[]", r"x\.json must be a mapping, got list"),
+        ('{"name": "x"}', r"x\.json must have \['name', .*, got none of 'config'"),
+    ],
+)
+def test_files_of_another_kind_are_named(tmp_path, text, message):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_measurements(tmp_path)
+
+
+def test_a_renamed_file_is_refused(tmp_path):
+    path = write_measurement(taken(), tmp_path)
+    path = path.rename(tmp_path / "other.json")
+    with pytest.raises(ValueError, match="must hold the measurement of that name, got 'double'"):
+        read_measurement(path)
+
+
+def test_the_command_measures_what_it_is_asked_for_and_says_where(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def quick(name, dataset, n_blocks, *, runs, data):
+        asked.append((name, dataset, n_blocks, runs, data))
+        return taken("quick")
+
+    monkeypatch.setattr(cli, "measure", quick)
+    command = ["measure", "shots", "--blocks", "121", "--runs", "there", "--to", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert [str(part) for part in asked[0]] == ["shots", "mnist", "121", "there", "None"]
+    assert read_measurement(tmp_path / "quick.json")["results"]["twice"] == 6
+    assert f"{tmp_path / 'quick.json'}: 0 s" in capsys.readouterr().out
+
+
+def test_the_command_says_which_run_is_missing(tmp_path, capsys):
+    command = ["measure", "gradient", "--dataset", "digits", "--runs", str(tmp_path)]
+    assert cli.main([*command, "--to", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("qtlite: runs must hold a finished run of QT-16 on digits")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", measure.NAMES)
+def test_every_measurement_has_its_name_and_settings(name, monkeypatch):
+    monkeypatch.setattr(measure, "take_measurement", lambda *parts: parts)
+    full, _, config = measure.measure(name, "mnist", 16, runs=None)
+    assert full in (name, f"{name}-mnist-L16")
+    assert "seed" in config
+    json.dumps(config, allow_nan=False)
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["measure", name, "--help"])
+
+
+def test_unknown_measurements_and_depths_are_refused():
+    with pytest.raises(ValueError, match="name must be one of .*, got 'speed'"):
+        measure.measure("speed", "mnist", 16, runs=None)
+    with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
+        measure.measure("training", "mnist", 0, runs=None)
+
+
+def test_the_books_measurements_are_sound():
+    found = read_measurements(Path(__file__).parents[2] / "book/measurements")
+    assert {"toy-noise", "trainability"} <= set(found)

@@ -1,0 +1,152 @@
+"""Image files in, a table out."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from qtlite.experiments.cli import main
+from qtlite.experiments.inference.predict import load_classifier, probabilities, read_images
+from qtlite.export import save_json, save_safetensors
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+THREE = BOOK / "_static" / "draw-3.png"
+MODELS = sorted((BOOK / "models").iterdir())
+GREY, COLOUR = (1, 28, 28), (3, 32, 32)
+
+
+@pytest.mark.parametrize("path", MODELS, ids=[path.name for path in MODELS])
+def test_every_model_knows_a_three(path, capsys):
+    assert main(["predict", str(path), str(THREE)]) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == ["image", "class", *"0123456789"]
+    assert line.split()[:2] == ["draw-3.png", "3"]
+    assert sum(map(float, line.split()[2:])) == pytest.approx(100, abs=0.6)
+
+
+def test_pictures_and_arrays_of_one_image_agree(tmp_path):
+    pixels = np.asarray(Image.open(THREE))
+    expected = read_images(THREE, GREY)
+    assert (expected.shape, expected.dtype) == ((1, *GREY), np.uint8)
+    np.testing.assert_array_equal(expected[0, 0], pixels)
+    for shape in [(28, 28), GREY, (1, *GREY)]:
+        np.save(tmp_path / "a.npy", pixels.reshape(shape))
+        np.testing.assert_array_equal(read_images(tmp_path / "a.npy", GREY), expected)
+    np.save(tmp_path / "a.npy", np.stack([pixels, pixels]))
+    assert read_images(tmp_path / "a.npy", GREY).shape == (2, *GREY)
+    Image.fromarray(255 - pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_images(tmp_path / "a.png", GREY, invert=True), expected)
+    Image.fromarray(pixels).save(tmp_path / "a.JPG", format="jpeg", quality=95)
+    assert np.abs(read_images(tmp_path / "a.JPG", GREY).astype(int) - expected).max() < 30
+
+
+def test_colour(tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found = read_images(tmp_path / "a.png", COLOUR)
+    np.testing.assert_array_equal(found[0, 2], pixels[:, :, 2])
+    np.save(tmp_path / "a.npy", found)
+    np.testing.assert_array_equal(read_images(tmp_path / "a.npy", COLOUR), found)
+
+
+def test_images_that_do_not_fit(tmp_path):
+    png, npy = tmp_path / "a.png", tmp_path / "a.npy"
+    Image.new("RGB", (28, 28)).save(png)
+    with pytest.raises(ValueError, match="must be grey .* 28 x 28 .*, got mode RGB of 28 x 28 in"):
+        read_images(png, GREY)
+    Image.new("L", (32, 30)).save(png)
+    with pytest.raises(ValueError, match="got mode L of 32 x 30 in"):
+        read_images(png, GREY)
+    with pytest.raises(ValueError, match=r"must be RGB .* 32 x 32 .*, got mode L of 32 x 30"):
+        read_images(png, COLOUR)
+    png.write_bytes(THREE.read_bytes()[:100])
+    with pytest.raises(ValueError, match="image must be a whole picture"):
+        read_images(png, GREY)
+    png.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="image must be a whole picture"):
+        read_images(png, GREY)
+    for array, reason in (
+        (np.zeros((28, 28)), "image must be uint8, 0 to 255, got float64"),
+        (np.zeros((27, 28), np.uint8), r"image must have shape \(1, 28, 28\), got \(27, 28\)"),
+        (np.zeros((0, 28, 28), np.uint8), r"got \(0, 1, 28, 28\)"),
+        (np.zeros((2, 3, 28, 28), np.uint8), r"got \(2, 3, 28, 28\)"),
+    ):
+        np.save(npy, array)
+        with pytest.raises(ValueError, match=reason):
+            read_images(npy, GREY)
+    np.save(npy, np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(ValueError, match="image must be a whole .npy file of numbers"):
+        read_images(npy, GREY)
+    with npy.open("wb") as file:
+        np.savez(file, np.zeros((28, 28), np.uint8))
+    with pytest.raises(ValueError, match="image must be a .npy file, got several arrays"):
+        read_images(npy, GREY)
+    with pytest.raises(ValueError, match="image must be a .png, .jpg or .npy file"):
+        read_images(__file__, GREY)
+    with pytest.raises(FileNotFoundError, match="image must be a file, got none.png"):
+        read_images("none.png", GREY)
+
+
+def test_a_picture_is_measured_before_it_is_decoded(tmp_path):
+    """40 bytes that declare 2^31 pixels, and damage that Pillow reports as a SyntaxError."""
+    png = tmp_path / "a.png"
+    header = struct.pack(">II5B", 2**16, 2**15, 8, 0, 0, 0, 0)
+    png.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    for size in ("image must be", "65536 x 32768|exceeds limit"):
+        with pytest.raises(ValueError, match=size):
+            read_images(png, GREY)
+    png.write_bytes(THREE.read_bytes()[:40] + b"\0\0\0\0 " + THREE.read_bytes()[45:])
+    with pytest.raises(ValueError, match="image must be a whole picture"):
+        read_images(png, GREY)
+
+
+def chunk(kind, content):
+    """A PNG chunk: length, kind, content, checksum."""
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def test_escape_codes_of_a_file_do_not_reach_the_terminal(tmp_path):
+    for classes in (["\x1b[2J", "b"], ["a\nb", "c"], ["a\u202eb", "c"]):
+        about = {"dataset": "digits", "classes": json.dumps(classes)}
+        path = save_json(nn.Sequential(nn.Flatten()), tmp_path / "a.json", about, overwrite=True)
+        with pytest.raises(ValueError, match="classes must be printable, got .*a.json"):
+            load_classifier(path)
+
+
+def test_a_pt2_file_is_refused_unread(tmp_path):
+    path = tmp_path / "a.pt2"
+    path.write_bytes(b"whatever")
+    with pytest.raises(ValueError, match="model must be a file that cannot run code"):
+        load_classifier(path)
+
+
+def test_models_that_cannot_be_used(tmp_path):
+    with pytest.raises(FileNotFoundError, match="model must be a file, got none.onnx"):
+        load_classifier("none.onnx")
+    with pytest.raises(ValueError, match="model must be a file that ends in one of .safetensors"):
+        load_classifier(__file__)
+    network = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(ValueError, match="model must say its dataset and classes"):
+        load_classifier(save_json(network, tmp_path / "a.json"))
+    with pytest.raises(ValueError, match="model must say its dataset and pixels"):
+        load_classifier(save_safetensors(network, tmp_path / "a.safetensors"))
+
+
+def test_command_line_has_a_line_for_each_image(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.repeat(np.asarray(Image.open(THREE))[None], 2, axis=0))
+    model = str(BOOK / "models" / "mnist-qt-16.json")
+    assert main(["predict", model, str(tmp_path / "a.npy"), str(THREE)]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["a.npy[0]", "a.npy[1]", "draw-3.png"]
+    assert main(["predict", model, "none.png"]) == 2
+    assert capsys.readouterr().err.startswith("qtlite: image must be a file")
+
+
+def test_softmax_of_large_scores():
+    np.testing.assert_allclose(probabilities(np.array([1000.0, 1000.0, -1000.0])), [0.5, 0.5, 0])

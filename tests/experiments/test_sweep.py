@@ -1,0 +1,204 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from qtlite.experiments.config import (
+    CIFAR_HYPERNETWORK_RATE,
+    WEIGHT_DECAY,
+    TrainConfig,
+    recipe_config,
+)
+from qtlite.experiments.models.controls import CONTROL_ROWS, CONTROLS
+from qtlite.experiments.paper import TABLES
+from qtlite.experiments.records.records import read_records, record_id
+from qtlite.experiments.report.tables import trial_rows
+from qtlite.experiments.train.sweep import (
+    DECAY_TRIALS,
+    HYPERNETWORK_TRIAL,
+    HYPERNETWORK_TRIALS,
+    LONG_DECAY_TRIALS,
+    SWEEPS,
+    USUAL_TRIAL,
+    read_configs,
+    run_sweep,
+    sweep_configs,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = TrainConfig(n_train=128, epochs=1, n_blocks=2)
+
+
+def test_sweep_covers_every_row_for_every_recipe_and_seed():
+    configs = sweep_configs("table2", ["qtlite", "literal"], n_seeds=2)
+    assert len(configs) == len(TABLES["fashion_mnist"]) * 2 * 2
+    assert len({record_id(config) for config in configs}) == len(configs)
+    assert {config.n_blocks for config in configs if config.model == "qt"} == {
+        16, 31, 46, 61, 76, 91, 106, 121
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_names_different_runs(name):
+    configs = sweep_configs(name, n_seeds=2)
+    assert len(set(configs)) == len(configs)
+    assert {config.seed for config in configs} == {0, 1}
+
+
+def test_controls_stand_beside_their_qt_row():
+    configs = sweep_configs("controls", n_seeds=1)
+    rows = {}
+    for config in configs:
+        rows.setdefault((config.dataset, config.n_blocks), []).append(config.model)
+    assert rows == {row: ["qt", *CONTROLS] for row in CONTROL_ROWS}
+
+
+def test_choices_never_see_the_test_set():
+    assert all(config.n_validation == 5000 for config in sweep_configs("choices", n_seeds=1))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar-trials",
+        "decay-trials",
+        "usual-trials",
+        "hypernetwork-trials",
+        "thorough-trials",
+        "short-trials",
+    ],
+)
+def test_trials_never_see_the_test_set_and_are_all_different(name):
+    configs = sweep_configs(name, n_seeds=1)
+    assert all(config.n_validation == 5000 for config in configs)
+    assert len(set(configs)) == len(configs)
+
+
+def test_ablation_changes_one_thing_at_a_time():
+    recipe = recipe_config("qtlite", "mnist")
+    for config in sweep_configs("ablation", n_seeds=1)[1:]:
+        changed = {
+            name for name, value in config.to_dict().items() if value != recipe.to_dict()[name]
+        }
+        one_choice = ({"pixel_mean", "pixel_std"}, {"optimiser", "learning_rate"})
+        assert len(changed) == 1 or changed in one_choice
+
+
+def test_what_has_a_record_is_not_run_again(tmp_path):
+    configs = [QUICK, replace(QUICK, seed=1)]
+    runs, records = tmp_path / "runs", tmp_path / "records"
+    first = run_sweep(configs[:1], runs, records, n_processes=1, progress=False)
+    before = first[0].stat().st_mtime_ns
+    second = run_sweep(configs, runs, records, n_processes=2, progress=False)
+    assert [path.stem for path in second] == [record_id(configs[1])]
+    assert first[0].stat().st_mtime_ns == before
+    assert sorted(record["seed"] for record in read_records(records)) == [0, 1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_runs_take_place_on_the_device_asked_for(tmp_path):
+    with pytest.raises(ValueError, match="device must be .cpu. where .*, got .cuda."):
+        run_sweep([QUICK], tmp_path, tmp_path, device="cuda", n_processes=1, progress=False)
+
+
+def test_a_failing_run_does_not_stop_the_others(tmp_path):
+    bad = replace(QUICK, model="classical", learning_rate=1e30, epochs=3)
+    with pytest.raises(RuntimeError, match=r"runs must end, got digits-classical.*finite"):
+        run_sweep([bad, QUICK], tmp_path, tmp_path / "records", n_processes=1, progress=False)
+    assert [record["id"] for record in read_records(tmp_path / "records")] == [record_id(QUICK)]
+
+
+@pytest.mark.parametrize(
+    ("name", "n_seeds", "message"),
+    [
+        ("table4", 1, "name must be one of .*, got 'table4'"),
+        ("table1", 0, "n_seeds must be at least 1, got 0"),
+    ],
+)
+def test_bad_input(name, n_seeds, message):
+    with pytest.raises(ValueError, match=message):
+        sweep_configs(name, n_seeds=n_seeds)
+
+
+def test_other_recipes_are_for_the_papers_tables():
+    with pytest.raises(
+        ValueError, match=r"recipes must be \('qtlite',\) for 'controls', got .*literal"
+    ):
+        sweep_configs("controls", ["literal"])
+
+
+def test_a_list_of_runs_is_read_with_the_recipe_filling_in(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(
+        '[{"dataset": "mnist", "n_blocks": 8}, {"recipe": "literal", "hidden": [3, 5]}]'
+    )
+    assert read_configs(path) == [
+        recipe_config("qtlite", "mnist", n_blocks=8),
+        recipe_config("literal", hidden=(3, 5)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{", "configs must be a JSON list, got .*mine.json"),
+        ('{"seed": 1}', "configs must be a JSON list of objects, got .*mine.json"),
+        ("[3]", "configs must be a JSON list of objects, got .*mine.json"),
+        ('[{}, {"sede": 1}]', r"got .*mine.json whose entry 1 .*got \['sede'\]"),
+        ('[{"recipe": "best"}]', "whose entry 0 recipe must be one of .*, got 'best'"),
+    ],
+)
+def test_a_wrong_list_of_runs_is_refused(text, message, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_configs(path)
+
+
+def test_weight_decay_is_run_with_each_recipe_that_it_was_chosen_for():
+    configs = sweep_configs("decay", n_seeds=1)
+    found = {(c.recipe, c.dataset): c.weight_decay for c in configs}
+    assert found == {
+        (recipe, dataset): decay
+        for recipe, decays in WEIGHT_DECAY.items()
+        for dataset, decay in decays.items()
+    }
+    assert {c.epochs for c in configs if c.recipe == "thorough"} == {100}
+
+
+def test_controls_with_more_time():
+    configs = sweep_configs("thorough-controls", n_seeds=1)
+    assert {c.recipe for c in configs} == {"thorough"}
+    rates = {(c.dataset, c.model): c.learning_rate for c in configs}
+    assert len(rates) == len(configs) == 7
+    assert rates["cifar10", "hypernetwork"] == CIFAR_HYPERNETWORK_RATE
+    shorter = recipe_config("qtlite", "cifar10", model="hypernetwork", n_blocks=95)
+    assert shorter.learning_rate != CIFAR_HYPERNETWORK_RATE  # not tried there
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dataset", "trials", "common", "field", "chosen"),
+    [
+        *(
+            ("qtlite", dataset, DECAY_TRIALS, USUAL_TRIAL, "weight_decay", decay)
+            for dataset, decay in WEIGHT_DECAY["qtlite"].items()
+        ),
+        (
+            "thorough", "cifar10", LONG_DECAY_TRIALS, USUAL_TRIAL,
+            "weight_decay", WEIGHT_DECAY["thorough"]["cifar10"],
+        ),
+        (
+            "thorough", "cifar10", HYPERNETWORK_TRIALS, HYPERNETWORK_TRIAL,
+            "learning_rate", CIFAR_HYPERNETWORK_RATE,
+        ),
+    ],
+)  # fmt: skip
+def test_choices_are_the_best_of_the_recorded_trials(
+    recipe, dataset, trials, common, field, chosen
+):
+    records = read_records(ROOT / "book/records")
+    rows = trial_rows(records, dataset, recipe, trials, common, field)
+    assert len(rows) == len(trials)
+    best = max(rows, key=lambda row: float(row[3].split()[0]))
+    assert float(best[1]) == chosen

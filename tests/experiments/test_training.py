@@ -1,0 +1,274 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.data.loading import load_dataset
+from qtlite.experiments.report.reproducing import run_rows
+from qtlite.experiments.train import loop as training
+from qtlite.experiments.train.loop import CHECKPOINT, _augmented, build_model, evaluate, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = TrainConfig(n_train=256, epochs=3, n_blocks=4, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits")
+
+
+def same_weights(first, second):
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("model", ["qt", "classical"])
+def test_same_seed_same_weights_and_another_seed_others(digits, model):
+    config = replace(QUICK, model=model)
+    first, again = (train(config, digits, progress=False) for _ in range(2))
+    other = train(replace(config, seed=1), digits, progress=False)
+    assert same_weights(first.model, again.model)
+    assert not same_weights(first.model, other.model)
+    assert first.record["test_accuracy"] == again.record["test_accuracy"]
+
+
+def test_training_leaves_the_global_random_state_alone(digits):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    train(replace(QUICK, epochs=1), digits, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [
+        ("qtlite", {}),
+        ("qtlite", {"augmentation": "mirror"}),
+        ("qtlite", {"optimiser": "full_matrix_adam", "refresh_every": 3}),
+        ("literal", {}),
+        ("released", {}),
+    ],
+)
+def test_resumed_run_equals_the_uninterrupted_one(
+    digits, tmp_path, interrupted_after, recipe, changes
+):
+    config = recipe_config(recipe, n_train=256, epochs=4, n_blocks=4, batch_size=64, **changes)
+    whole = train(config, digits, progress=False)
+
+    with interrupted_after(2):
+        train(config, digits, tmp_path, progress=False)
+    resumed = train(config, digits, tmp_path, progress=False)
+    assert same_weights(whole.model, resumed.model)
+    assert [e["epoch"] for e in resumed.record["history"]] == [1, 2, 3, 4]
+    for ours, theirs in zip(resumed.record["history"], whole.record["history"], strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_run_that_goes_on_elsewhere_says_so(
+    digits, tmp_path, monkeypatch, interrupted_after, moves
+):
+    from qtlite.experiments.train import loop as training
+
+    here = training.environment
+    with interrupted_after(1):
+        train(QUICK, digits, tmp_path, progress=False)
+    if moves:
+        monkeypatch.setattr(training, "environment", lambda _: {**here(), "commit": "0123abc"})
+    record = train(QUICK, digits, tmp_path, progress=False).record
+    if not moves:
+        assert "parts" not in record
+        return
+    first, second = record["parts"]
+    assert (first["epochs"], second["epochs"]) == (1, QUICK.epochs - 1)
+    assert second["commit"] == record["commit"] == "0123abc" != first["commit"]
+    assert first["hardware"] == record["hardware"]
+    # asked again, by another commit, it is done
+    monkeypatch.setattr(training, "environment", lambda _: {**here(), "commit": "4567def"})
+    assert train(QUICK, digits, tmp_path, progress=False).record["commit"] == "0123abc"
+    assert len(train(QUICK, digits, tmp_path, progress=False).record["parts"]) == 2
+    _, (row,) = run_rows([record])
+    assert row[-1].endswith("; then 0123abc")
+
+
+def test_killed_process_resumes_to_the_same_network_bit_for_bit(tmp_path):
+    options = ["--n-train", "512", "--epochs", "15", "--blocks", "4", "--batch-size", "64"]
+    command = [sys.executable, "-m", "qtlite.experiments.cli", "train", "--quiet", "--threads", "1"]
+
+    def start(folder):
+        return subprocess.Popen([*command, *options, "--runs", str(folder)], stdout=subprocess.PIPE)
+
+    whole = start(tmp_path / "whole")
+    killed = start(tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob(f"*/{CHECKPOINT}")):
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        assert killed.poll() is None, "training ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    (checkpoint,) = (tmp_path / "killed").glob(f"*/{CHECKPOINT}")
+    n_done = len(torch.load(checkpoint, weights_only=True)["history"])
+    assert 1 <= n_done < 15
+    assert start(tmp_path / "killed").communicate()
+    whole.communicate()
+    # the tensors, not the files' bytes: safetensors writes its header in no fixed order
+    whole_network, killed_network = (
+        load_file(next((tmp_path / name).glob("*/classical.safetensors")))
+        for name in ("whole", "killed")
+    )
+    assert whole_network.keys() == killed_network.keys()
+    assert all(torch.equal(killed_network[name], value) for name, value in whole_network.items())
+
+
+def test_record_says_what_the_run_was(digits):
+    run = train(QUICK, digits, progress=False)
+    record = json.loads(json.dumps(run.record))
+    loss, accuracy = evaluate(run.classical, digits.test_images, digits.test_labels, QUICK)
+    assert record["test_accuracy"] == accuracy == record["history"][-1]["test_accuracy"]
+    assert record["test_loss"] == pytest.approx(loss)
+    assert (record["dataset"], record["model"], record["recipe"]) == ("digits", "qt", "qtlite")
+    assert (record["n_blocks"], record["n_qubits"], record["seed"]) == (4, 13, 0)
+    assert (record["n_trainable"], record["n_weights"]) == (249 + 13 * 4, 6690)
+    assert (record["n_train"], record["n_test"], record["evaluated_on"]) == (256, 297, "test")
+    assert TrainConfig.from_dict(record["config"]) == QUICK
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["hardware"]["n_threads"] == 1
+    assert record["wall_seconds"] > 0
+    assert len(record["history"]) == 3
+
+
+def test_validation_images_are_the_last_training_images(digits):
+    config = replace(QUICK, n_train=None, n_validation=300, epochs=1)
+    run = train(config, digits, progress=False)
+    held_out = digits.train_images[-300:], digits.train_labels[-300:]
+    assert run.record["evaluated_on"] == "validation"
+    assert (run.record["n_train"], run.record["n_test"]) == (1200, 300)
+    assert run.record["test_accuracy"] == evaluate(run.classical, *held_out, config)[1]
+
+
+def test_evaluation_over_batches_is_the_mean_over_images(digits):
+    model = build_model(replace(QUICK, model="classical")).eval()
+    images, labels = digits.train_images[:1200], digits.train_labels[:1200]
+    loss, accuracy = evaluate(model, images, labels, QUICK)
+    logits = model((images.float() / 255 - QUICK.pixel_mean) / QUICK.pixel_std)
+    assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == labels).double().mean().item()
+
+
+def test_it_learns(digits):
+    config = TrainConfig(epochs=12, n_blocks=8, batch_size=64, learning_rate=2e-2)
+    assert train(config, digits, progress=False).record["test_accuracy"] > 0.7
+
+
+def test_dataset_must_be_the_configs(digits):
+    with pytest.raises(ValueError, match="dataset must be 'mnist' as in config, got 'digits'"):
+        train(TrainConfig(dataset="mnist"), digits)
+
+
+def test_too_many_images_asked_for(digits):
+    with pytest.raises(ValueError, match="n_train must be at most 1500, got 1501"):
+        train(replace(QUICK, n_train=1501), digits)
+
+
+def test_mirrored_images_are_half_of_them_and_others_in_another_epoch(digits):
+    images, config = digits.train_images, replace(QUICK, augmentation="mirror")
+    mirrored = []
+    for epoch in (0, 1):
+        shown = _augmented(images, config, epoch)
+        as_they_are = (shown == images).flatten(1).all(dim=1)
+        reflected = (shown == images.flip(3)).flatten(1).all(dim=1)
+        assert (as_they_are | reflected).all()
+        assert 0.4 < reflected.float().mean() < 0.6
+        mirrored.append(reflected)
+    assert not torch.equal(*mirrored)
+    assert torch.equal(_augmented(images, config, 1), shown)
+    assert _augmented(images, QUICK, 0) is images
+
+
+def test_loss_that_is_not_finite_stops_the_run(digits, tmp_path):
+    config = replace(QUICK, model="classical", learning_rate=1e30)
+    with pytest.raises(ValueError, match="loss must be finite, got (nan|inf) in epoch .* lower"):
+        train(config, digits, tmp_path, progress=False)
+
+
+def test_checkpoint_of_another_config_is_refused(digits, tmp_path):
+    train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"checkpoint must be of the config .* another \['seed'\]"):
+        train(replace(QUICK, epochs=1, seed=9), digits, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other", "one bit"])
+def test_damaged_checkpoint_is_refused(digits, tmp_path, damage):
+    path = tmp_path / CHECKPOINT
+    train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+    whole = path.read_bytes()
+    if damage == "other":
+        torch.save([1, 2], path)
+    elif damage == "one bit":
+        with zipfile.ZipFile(path) as archive:
+            numbers = archive.read(next(n for n in archive.namelist() if n.endswith("data/0")))
+        place = whole.index(numbers) + 5
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
+    with pytest.raises(ValueError, match="checkpoint must be a file that training wrote, got .*"):
+        train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+
+
+def test_checkpoint_with_code_in_it_is_refused_unrun(digits, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    torch.save({"config": Attack()}, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match="checkpoint must be a file that training wrote"):
+        train(QUICK, digits, tmp_path, progress=False)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_checkpoint_with_a_part_missing_is_refused(digits, tmp_path):
+    path = tmp_path / CHECKPOINT
+    train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+    content = torch.load(path, weights_only=True)
+    del content["model"]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="checkpoint must be a file that training wrote"):
+        train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_device(digits):
+    with pytest.raises(ValueError, match="device must be 'cpu' where .*, got 'cuda'"):
+        train(QUICK, digits, device="cuda")
+
+
+def test_numbers_next_to_zero_are_zero_while_training_and_only_then(digits, tmp_path, monkeypatch):
+    save, seen = training._save_checkpoint, []
+
+    def spy(*arguments):
+        seen.append((torch.tensor([1e-40]) * 1).item())
+        save(*arguments)
+
+    monkeypatch.setattr(training, "_save_checkpoint", spy)
+    train(QUICK, digits, tmp_path, progress=False)
+    assert set(seen) == {0.0}
+    assert (torch.tensor([1e-40]) * 1).item() > 0
+    torch.set_flush_denormal(True)  # a caller's own choice stays
+    try:
+        train(QUICK, digits, progress=False)
+        assert (torch.tensor([1e-40]) * 1).item() == 0
+    finally:
+        torch.set_flush_denormal(False)

@@ -1,0 +1,197 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from dask.distributed import Client, LocalCluster
+
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.records.records import read_records, record_id
+from qtlite.experiments.train.loop import CHECKPOINT
+from qtlite.experiments.train.sweep import run_sweep
+from qtlite.experiments.train.workers import engine
+
+
+@pytest.fixture(autouse=True)
+def _environment():
+    """Dask sets variables for its workers and leaves them in this process."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def cluster():
+    """Two worker processes of one thread each; a dead one is started again."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"nothing after {seconds} s"
+        time.sleep(0.02)
+    return found
+
+
+def epochs_in(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["history"] if checkpoint.exists() else []
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing_and_repeats_nothing(cluster, tmp_path):
+    quick, long = TrainConfig(n_train=128, epochs=1, n_blocks=2), TrainConfig(epochs=40)
+    configs = [quick, long, replace(long, seed=1)]
+    runs, records = tmp_path / "runs", tmp_path / "records"
+    options = {"scheduler": cluster.scheduler_address, "progress": False}
+    sweep = threading.Thread(target=run_sweep, args=(configs, runs, records), kwargs=options)
+    sweep.start()
+    try:
+        finished = records / f"{record_id(quick)}.json"
+        wait_for(finished.exists)
+        before = finished.stat().st_mtime_ns
+        checkpoints = {config.seed: runs / record_id(config) / CHECKPOINT for config in configs[1:]}
+        wait_for(lambda: all(len(epochs_in(path)) >= 2 for path in checkpoints.values()))
+        with Client(cluster) as client:
+            done = {seed: epochs_in(path) for seed, path in checkpoints.items()}
+            worker = next(name for name, keys in client.processing().items() if keys)
+            os.kill(client.run(os.getpid)[worker], signal.SIGKILL)
+    finally:
+        sweep.join(timeout=120)
+    assert not sweep.is_alive()
+
+    found = {(r["seed"], len(r["history"])): r for r in read_records(records)}
+    assert set(found) == {(0, 1), (0, 40), (1, 40)}
+    assert finished.stat().st_mtime_ns == before
+    for seed, history in done.items():  # the times of a repeated epoch would be others
+        assert found[seed, 40]["history"][: len(history)] == history
+
+
+def test_both_engines_give_the_same_numbers(cluster, tmp_path):
+    config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
+    results = []
+    for scheduler in (None, cluster.scheduler_address):
+        place = tmp_path / str(scheduler is None)
+        run_sweep([config], place, place / "records", scheduler=scheduler, progress=False)
+        (record,) = read_records(place / "records")
+        results.append((record["test_loss"], record["train_loss"]))
+    assert results[0] == results[1]
+
+
+def test_a_run_whose_result_was_lost_is_not_run_again(tmp_path):
+    """Dask computes a lost result again: the record is there, and only read."""
+    from qtlite.experiments.train.sweep import _run
+
+    config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
+    (path,) = run_sweep([config], tmp_path, tmp_path, n_processes=1, progress=False)
+    record = json.loads(path.read_text()) | {"test_accuracy": 0.25}
+    path.write_text(json.dumps(record))
+    assert _run(config, tmp_path, tmp_path, None, "cpu", False) == 0.25
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
+def test_processes_end_when_the_sweep_is_killed(tmp_path):
+    code = (
+        "import os, time\n"
+        "from qtlite.experiments.train.workers import engine\n"
+        "if __name__ == '__main__':\n"
+        "    with engine(1) as executor:\n"
+        "        print(executor.submit(os.getpid).result(), flush=True)\n"
+        "        executor.submit(time.sleep, 600).result()\n"
+    )
+    with started(code, tmp_path, stdout=subprocess.PIPE) as sweep:
+        worker = int(sweep.stdout.readline())
+        os.kill(worker, 0)  # is there
+        sweep.kill()
+    wait_for(lambda: not is_running(worker))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
+def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
+    code = (
+        "import os, signal, time\n"
+        "from pathlib import Path\n"
+        "from qtlite.experiments.train.workers import engine\n"
+        "def work(name):\n"
+        "    Path(name).write_text(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        # a program that was started in the background ignores it
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    with engine(1) as executor:\n"
+        "        jobs = [executor.submit(work, name) for name in 'abc']\n"
+        "        jobs[0].result()\n"
+    )
+    with started(code, tmp_path, stderr=subprocess.PIPE, start_new_session=True) as sweep:
+        wait_for(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
+        worker = int((tmp_path / "a").read_text())
+        os.killpg(sweep.pid, signal.SIGINT)  # to all, as a terminal does
+        try:
+            _, errors = sweep.communicate(timeout=60)
+        finally:
+            sweep.kill()  # if it has not ended
+    assert not is_running(worker)
+    assert not (tmp_path / "b").exists()
+    assert "KeyboardInterrupt" in errors
+    assert errors.count("Traceback") == 1  # the sweep's own
+
+
+def started(code, folder, **options):
+    """A program in a process of its own, which works in the folder."""
+    script = folder / "sweep.py"
+    script.write_text(code)
+    return subprocess.Popen([sys.executable, script], cwd=folder, text=True, **options)
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_of_several_threads_are_refused():
+    options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
+    with (
+        LocalCluster(**options) as cluster,
+        pytest.raises(ValueError, match="scheduler must have workers of one thread each, got"),
+        engine(scheduler=cluster.scheduler_address),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("n_processes", "scheduler", "message"),
+    [
+        (2, "tcp://127.0.0.1:1", "processes must be left out with a scheduler .*, got 2"),
+        (None, "tcp://127.0.0.1:1", "scheduler must answer, got 'tcp://127.0.0.1:1'"),
+        (None, "nonsense://here", "scheduler must answer, got 'nonsense://here'"),
+    ],
+)
+def test_bad_input(n_processes, scheduler, message):
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(ValueError, match=message),
+        engine(n_processes, scheduler),
+    ):
+        pass
+
+
+def test_a_missing_dask_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    with (
+        pytest.raises(ValueError, match=r"scheduler must be left out where Dask is not installed"),
+        engine(scheduler="local"),
+    ):
+        pass

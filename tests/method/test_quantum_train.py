@@ -1,0 +1,232 @@
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from qtlite import QNN, QuantumTrain
+from qtlite.experiments.config import recipe_config
+from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.paper import TABLES
+from qtlite.experiments.train.loop import build_model
+
+ROWS = [(dataset, row) for dataset, rows in TABLES.items() for row in rows]
+
+
+@pytest.mark.parametrize(("dataset", "row"), ROWS, ids=lambda x: getattr(x, "n_blocks", x))
+def test_trainable_parameters_of_every_row_of_the_papers_tables(dataset, row):
+    changes = {"model": row.model} | ({"n_blocks": row.n_blocks} if row.n_blocks else {})
+    model = build_model(recipe_config("qtlite", dataset, **changes))
+    assert sum(p.numel() for p in model.parameters()) == row.n_trainable
+    if row.model == "qt":
+        assert model.n_trainable == row.n_trainable
+        assert model.n_weights == (285226 if dataset == "cifar10" else 6690)
+        assert model.n_qubits == (19 if dataset == "cifar10" else 13)
+
+
+def toy(**options):
+    torch.manual_seed(0)
+    target = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.ReLU(), nn.Linear(8, 3))
+    return QuantumTrain(target, 3, hidden=(4, 5), **options).double()
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "feature", "simulator"),
+    [
+        *product(["none", "tensor", "row"], ["raw", "scaled", "released"], ["fused"]),
+        ("row", "scaled", "tensorcircuit"),
+    ],
+)
+def test_gradients_through_everything_against_finite_differences(normalisation, feature, simulator):
+    model = toy(
+        normalisation=normalisation, feature=feature, simulator=simulator, center_output=True
+    )
+    x = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    def logits(*values):
+        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), (x,))
+
+    inputs = tuple(v.detach().clone().requires_grad_() for v in values)
+    assert torch.autograd.gradcheck(logits, inputs, atol=1e-5)
+
+
+def test_a_gradient_step_lowers_the_loss():
+    model = toy()
+    x, labels = torch.randn(16, 1, 4, 4, dtype=torch.float64), torch.arange(16) % 3
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(model(x), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[1] < losses[0]
+
+
+def test_only_angles_and_mapping_are_trained_and_stored():
+    model = toy()
+    owners = {name.partition(".")[0] for name, _ in model.named_parameters()}
+    assert owners == {"qnn", "mapping"}
+    assert {name.partition(".")[0] for name in model.state_dict()} == {"qnn", "mapping"}
+
+
+def test_weights_come_from_the_first_m_basis_states_in_order():
+    model = toy(normalisation="none", feature="raw", bit_values=(0, 1))
+    from qtlite.mapping import mapping_inputs
+
+    flat = model.mapping(mapping_inputs(model.qnn(), model.n_weights))
+    weights = model.weights()
+    assert list(weights) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    torch.testing.assert_close(torch.cat([w.flatten() for w in weights.values()]), flat)
+
+
+def test_centred_feature_and_output():
+    model = toy(normalisation="none", center_feature=True, center_output=True)
+    flat = torch.cat([w.flatten() for w in model.weights().values()])
+    assert flat.mean().item() == pytest.approx(0, abs=1e-12)
+    assert model._column().mean().item() == pytest.approx(0, abs=1e-12)
+
+
+def test_to_classical_gives_identical_logits():
+    model = QuantumTrain(paper_cnn("mnist"), 2).eval()
+    x = torch.randn(5, 1, 28, 28)
+    plain = model.to_classical()
+    assert torch.equal(plain(x), model(x))
+    assert sum(p.numel() for p in plain.parameters()) == 6690
+
+
+def test_classical_network_runs_in_an_interpreter_that_never_imports_tensorcircuit(tmp_path):
+    model = QuantumTrain(paper_cnn("mnist"), 2).eval()
+    x = torch.randn(3, 1, 28, 28)
+    torch.save(x, tmp_path / "x.pt")
+    from qtlite.export import save_safetensors
+
+    save_safetensors(model.to_classical(), tmp_path / "network.safetensors")
+    script = """
+import sys, torch
+from qtlite.experiments.models.targets import paper_cnn
+from qtlite.export import load_safetensors
+network = paper_cnn("mnist").eval()
+load_safetensors(network, sys.argv[1] + "/network.safetensors")
+logits = network(torch.load(sys.argv[1] + "/x.pt", weights_only=True))
+torch.save(logits, sys.argv[1] + "/logits.pt")
+assert not [name for name in sys.modules if name.startswith(("tensorcircuit", "pennylane"))]
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert torch.equal(torch.load(tmp_path / "logits.pt", weights_only=True), model(x))
+
+
+def test_same_generator_same_model():
+    first, second = (
+        QuantumTrain(nn.Linear(9, 4), 2, generator=torch.Generator().manual_seed(5))
+        for _ in range(2)
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def test_batchnorm_statistics_are_kept_and_reach_the_classical_network():
+    model = QuantumTrain(nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)), 2)
+    model(torch.randn(64, 6) + 3)
+    assert model.state_dict()["target.1.num_batches_tracked"] == 1
+    plain = model.eval().to_classical()
+    x = torch.randn(4, 6)
+    assert torch.equal(plain(x), model(x))
+    assert torch.equal(plain[1].running_mean, model.target[1].running_mean)
+
+
+def test_named_subset_generates_those_alone():
+    target = nn.Sequential(nn.Linear(20, 8), nn.Linear(8, 2))
+    model = QuantumTrain(target, 2, names=["0.weight"])
+    assert model.n_weights == 160
+    trained = [name for name, _ in model.named_parameters()]
+    assert trained[:3] == ["target.0.bias", "target.1.weight", "target.1.bias"]
+    model(torch.ones(1, 20)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("normalisation", ["none", "tensor", "row"])
+def test_one_weight_is_possible(normalisation):
+    model = QuantumTrain(nn.Linear(1, 1, bias=False), 1, normalisation=normalisation)
+    assert model.n_qubits == 1
+    assert model.weights()["weight"].isfinite().all()
+
+
+def test_model_takes_the_targets_precision():
+    model = QuantumTrain(nn.Linear(9, 2).double(), 2)
+    assert model(torch.zeros(1, 9, dtype=torch.float64)).dtype == torch.float64
+    assert model.qnn.angles.dtype == torch.float64
+
+
+class Mixed(nn.Module):
+    """A layer of its own precision, and a complex buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(3, 2).double()
+        self.register_buffer("phase", torch.tensor([1 + 2j]))
+
+    def forward(self, x):
+        return self.second(self.first(x).double()) * self.phase
+
+
+def test_what_is_not_generated_keeps_its_precision():
+    model = QuantumTrain(Mixed(), n_blocks=1, names=["first.weight"])
+    plain = model.to_classical()
+    for network in (model.target, plain):
+        assert network.second.weight.dtype == torch.float64
+        assert network.phase.tolist() == [1 + 2j]
+    x = torch.randn(5, 4)
+    assert torch.equal(model(x), plain(x))
+
+
+def test_a_model_may_change_its_precision():
+    model = QuantumTrain(nn.Linear(16, 8), n_blocks=2).double()
+    x = torch.randn(3, 16, dtype=torch.float64)
+    assert torch.equal(model.to_classical()(x), model(x))
+
+
+def test_frozen_parameters_are_not_counted_as_trained():
+    model = QuantumTrain(paper_cnn("mnist"), 16)
+    model.qnn.requires_grad_(False)
+    assert model.n_trainable == 249
+
+
+def test_each_layer_keeps_its_own_mode():
+    model = QuantumTrain(nn.Sequential(nn.Linear(9, 4), nn.BatchNorm1d(4)), 2)
+    model.target[1].eval()
+    plain = model.to_classical()
+    assert plain.training
+    assert not plain[1].training
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalisation": "layer"}, "normalisation must be one of .*, got 'layer'"),
+        ({"feature": "log"}, "feature must be one of .*, got 'log'"),
+        ({"feature": "log", "normalisation": "none"}, "feature must be one of .*, got 'log'"),
+        ({"bit_values": (1.0,)}, r"bit_values must be two numbers, got \(1.0,\)"),
+        ({"angles_per_block": 3}, "angles must be one for each of 4 qubits, got 3"),
+        ({"qnn": QNN(3, 1)}, r"qnn must return shape \(16,\), got \(8,\)"),
+        ({"qnn": QNN(5, 1)}, r"qnn must return shape \(16,\), got \(32,\)"),
+        ({"activation": "relu"}, "activation must be one of .*, got 'relu'"),
+        ({"names": ["nope"]}, r"names must be parameters of the target .*, got \['nope'\]"),
+        ({"names": []}, "names must name at least one parameter of the target, got none"),
+        ({"simulator": "gpu"}, "simulator must be one of .*, got 'gpu'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        QuantumTrain(nn.Linear(3, 3), 1, **options)
+
+
+def test_bad_number_of_blocks():
+    with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
+        QuantumTrain(nn.Linear(3, 3), 0)
