@@ -36,8 +36,8 @@ from qtlite.engine.compiled import circuit as fused_numba
 from qtlite.engine.mapping import blocked_mlp
 from qtlite.engine.read_block import read_block
 from qtlite.experiments.config import recipe_config
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.records.records import package_versions, processor_name, write_json
-from qtlite.experiments.train.loop import build_model
 from qtlite.experiments.train.process import keep_freed_memory
 
 RESULTS = Path(__file__).with_name("simulators.json")

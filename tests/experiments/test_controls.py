@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from qtlite import mapping_inputs
 from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.controls import (
     CONTROLS,
     BitsToWeights,
@@ -22,7 +23,6 @@ from qtlite.experiments.models.controls import (
     small_cnn,
 )
 from qtlite.experiments.models.targets import paper_cnn
-from qtlite.experiments.train.loop import build_model
 
 
 def seeded(seed=0):

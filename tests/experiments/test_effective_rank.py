@@ -3,9 +3,9 @@ from torch import nn
 
 from qtlite import QuantumTrain
 from qtlite.experiments.config import recipe_config
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.controls import HashedWeights, RandomSubspace, StoredWeights
 from qtlite.experiments.studies.effective_rank import effective_rank, singular_values
-from qtlite.experiments.train.loop import build_model
 
 
 def toy(n_inputs=9):

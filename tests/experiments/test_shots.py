@@ -13,6 +13,7 @@ from qtlite import QNN, QuantumTrain
 from qtlite.circuit import build_circuit
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data.loading import load_dataset
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.report import plots
 from qtlite.experiments.studies import measure, shots
 from qtlite.experiments.studies.noise import accuracy_against_noise
@@ -30,7 +31,7 @@ from qtlite.experiments.studies.shots import (
 )
 from qtlite.experiments.studies.toy import toy_accuracy, toy_model, toy_task
 from qtlite.experiments.train.fitting import fit
-from qtlite.experiments.train.loop import build_model, evaluate
+from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.runs import trained_models
 
 

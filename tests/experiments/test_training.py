@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data.loading import load_dataset
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.report.reproducing import run_rows
 from qtlite.experiments.train import loop as training
-from qtlite.experiments.train.loop import CHECKPOINT, _augmented, build_model, evaluate, train
+from qtlite.experiments.train.loop import CHECKPOINT, _augmented, evaluate, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

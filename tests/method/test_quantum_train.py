@@ -8,9 +8,9 @@ from torch import nn
 
 from qtlite import QNN, QuantumTrain
 from qtlite.experiments.config import recipe_config
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.paper import TABLES
-from qtlite.experiments.train.loop import build_model
 
 ROWS = [(dataset, row) for dataset, rows in TABLES.items() for row in rows]
 

@@ -14,9 +14,10 @@ from torch import nn
 
 from qtlite.experiments.config import TrainConfig, recipe_config
 from qtlite.experiments.data.loading import load_dataset
+from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.models.qcml import QCML
 from qtlite.experiments.records.records import check_id, record_id, recorded
-from qtlite.experiments.train.loop import CHECKPOINT, build_model, classical
+from qtlite.experiments.train.loop import CHECKPOINT
 from qtlite.experiments.train.sweep import NETWORK
 from qtlite.export import (
     FromPixels,

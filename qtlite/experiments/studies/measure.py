@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from qtlite.experiments.config import recipe_config
 from qtlite.experiments.data.loading import load_dataset, to_float
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.controls import CONTROLS
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.records.measurements import take_measurement
@@ -37,7 +38,7 @@ from qtlite.experiments.studies.trainability import (
     loss_gradient_variance,
 )
 from qtlite.experiments.train.fitting import fit
-from qtlite.experiments.train.loop import build_model, evaluate
+from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.runs import finished_run, trained_models
 from qtlite.experiments.train.sweep import NETWORK
 from qtlite.export import load_safetensors

@@ -16,17 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from qtlite.experiments.config import BITS, TrainConfig
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import Dataset, to_float
-from qtlite.experiments.models.controls import build_control
-from qtlite.experiments.models.qcml import QCML
-from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.records.records import environment, record_id
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
 from qtlite.experiments.train.process import keep_freed_memory
 from qtlite.export.atomic import whole_file
 from qtlite.generated import GeneratedNetwork
-from qtlite.quantum_train import QuantumTrain
 
 CHECKPOINT = "checkpoint.pt"
 EVALUATION_BATCH = 1000  # images; larger ones leave the cache
@@ -39,41 +36,6 @@ class TrainedRun:
     model: nn.Module
     classical: nn.Module
     record: dict[str, Any]
-
-
-def build_model(config: TrainConfig) -> nn.Module:
-    """Build the untrained model of a config: its start depends on the seed and nothing else.
-
-    Example:
-        >>> build_model(TrainConfig(n_blocks=16)).n_trainable
-        457
-    """
-    with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw their start from global state
-        torch.manual_seed(config.seed)
-        if config.model == "qcml":
-            return QCML(config.dataset, relu=config.relu)
-        target = paper_cnn(config.dataset, relu=config.relu)
-    if config.model == "classical":
-        return target
-    shared = {
-        "hidden": config.hidden,
-        "activation": config.activation,
-        "normalisation": config.normalisation,
-        "weight_gain": config.weight_gain,
-        "generator": torch.Generator().manual_seed(config.seed),
-    }
-    if config.model != "qt":
-        return build_control(config.model, target, config.n_blocks, **shared)
-    return QuantumTrain(
-        target,
-        config.n_blocks,
-        angle_range=config.angle_range,
-        feature=config.feature,
-        bit_values=BITS[config.bits],
-        center_feature=config.center_feature,
-        center_output=config.center_output,
-        **shared,
-    )
 
 
 @contextmanager
@@ -229,11 +191,6 @@ def check_device(device: str) -> None:
     """
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device must be 'cpu' where PyTorch finds no CUDA device, got {device!r}")
-
-
-def classical(model: nn.Module) -> nn.Module:
-    """The plain network a trained model stands for: itself, unless its weights are generated."""
-    return model.to_classical() if isinstance(model, GeneratedNetwork) else model
 
 
 @torch.no_grad()

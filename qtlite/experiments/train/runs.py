@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.models.build import build_model
 from qtlite.experiments.records.records import record_id
 from qtlite.experiments.report.tables import follows_recipe
-from qtlite.experiments.train.loop import CHECKPOINT, build_model
+from qtlite.experiments.train.loop import CHECKPOINT
 from qtlite.quantum_train import QuantumTrain
 
 

@@ -1,0 +1,53 @@
+"""From a config to its untrained model, and from a trained model to its plain network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from qtlite.experiments.config import BITS, TrainConfig
+from qtlite.experiments.models.controls import build_control
+from qtlite.experiments.models.qcml import QCML
+from qtlite.experiments.models.targets import paper_cnn
+from qtlite.generated import GeneratedNetwork
+from qtlite.quantum_train import QuantumTrain
+
+
+def build_model(config: TrainConfig) -> nn.Module:
+    """Build the untrained model of a config: its start depends on the seed and nothing else.
+
+    Example:
+        >>> build_model(TrainConfig(n_blocks=16)).n_trainable
+        457
+    """
+    with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw their start from global state
+        torch.manual_seed(config.seed)
+        if config.model == "qcml":
+            return QCML(config.dataset, relu=config.relu)
+        target = paper_cnn(config.dataset, relu=config.relu)
+    if config.model == "classical":
+        return target
+    shared = {
+        "hidden": config.hidden,
+        "activation": config.activation,
+        "normalisation": config.normalisation,
+        "weight_gain": config.weight_gain,
+        "generator": torch.Generator().manual_seed(config.seed),
+    }
+    if config.model != "qt":
+        return build_control(config.model, target, config.n_blocks, **shared)
+    return QuantumTrain(
+        target,
+        config.n_blocks,
+        angle_range=config.angle_range,
+        feature=config.feature,
+        bit_values=BITS[config.bits],
+        center_feature=config.center_feature,
+        center_output=config.center_output,
+        **shared,
+    )
+
+
+def classical(model: nn.Module) -> nn.Module:
+    """The plain network a trained model stands for: itself, unless its weights are generated."""
+    return model.to_classical() if isinstance(model, GeneratedNetwork) else model
