@@ -136,6 +136,43 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
     return circuit
 
 
+def check_block(block: Block, n_qubits: int, n_angles: int) -> None:
+    """Refuse a block that cannot take the angles, or that ignores them: it would train nothing.
+
+    Args:
+        block: appends one block to a circuit.
+        n_qubits: N.
+        n_angles: K, angles of one block.
+
+    Raises:
+        ValueError: if the block fails or no gate depends on the angles; the message says which.
+
+    Example:
+        >>> check_block(lambda circuit, angles: circuit.h(0), n_qubits=2, n_angles=2)
+        Traceback (most recent call last):
+        ...
+        ValueError: block must use its angles, got one whose gates do not depend on them
+    """
+    # tracing needs autograd, whatever the caller's mode is
+    with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
+        angles = torch.rand(n_angles, dtype=torch.float64, requires_grad=True)
+        with tensorcircuit_with("pytorch", "complex128") as tc:
+            circuit = tc.Circuit(n_qubits)
+            try:
+                block(circuit, angles)
+            except (LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"block must append gates to {n_qubits} qubits from {n_angles} angles (see "
+                    f"angles_per_block), got {type(error).__name__}: {error}"
+                ) from error
+            gates = circuit.to_qir()
+    for gate in gates:
+        values = [*gate.get("parameters", {}).values(), getattr(gate["gate"], "tensor", None)]
+        if any(isinstance(value, Tensor) and value.requires_grad for value in values):
+            return
+    raise ValueError("block must use its angles, got one whose gates do not depend on them")
+
+
 _backend = RLock()
 
 

@@ -1,14 +1,18 @@
 """Weight injection: run any ``nn.Module`` with weights that were computed rather than stored.
 
 The weights stay in the autograd graph, as with ``torch.func.functional_call``: one backward pass
-goes from the loss through the target network to whatever made them.
+goes from the loss through the target network to whatever made them. ``functional_call`` needs a
+target that stores parameters of its own; ``Injection`` keeps none, so that none can be trained,
+counted or used by mistake.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
+from threading import RLock
 
 import torch
 from torch import Tensor, nn
@@ -24,30 +28,61 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
         names: parameters to generate; all of them if left out.
 
     Raises:
-        ValueError: if a name is not a parameter of ``module``, or there is nothing to generate.
+        ValueError: if a name is not a parameter of ``module``, there is nothing to generate, or a
+            parameter's kind cannot be generated; the message says what to do.
 
     Example:
         >>> weight_shapes(nn.Linear(3, 2))
         {'weight': torch.Size([2, 3]), 'bias': torch.Size([2])}
     """
-    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("target must be an ordinary nn.Module, got a scripted one")
+    parameters = dict(module.named_parameters())
     if isinstance(names, str):
         raise ValueError(f"names must be a list of parameters' names, got the string {names!r}")
     if names is not None:
         names = list(names)
-        if unknown := [name for name in names if name not in shapes]:
+        if unknown := [name for name in names if name not in parameters]:
             raise ValueError(
                 f"names must be parameters of the target (of a tied one the first name) "
-                f"{list(shapes)}, got {unknown}"
+                f"{list(parameters)}, got {unknown}"
             )
-        shapes = {name: shape for name, shape in shapes.items() if name in names}
+        parameters = {name: p for name, p in parameters.items() if name in names}
         if not names:
             raise ValueError("names must name at least one parameter of the target, got none")
-    if not shapes:
+    if not parameters:
         raise ValueError(
             f"target must have parameters to generate, got none in {type(module).__name__}"
         )
-    return shapes
+    _check_parameters(parameters)
+    for layer in module.modules():
+        if getattr(layer, "sparse", False) and id(getattr(layer, "weight", None)) in {
+            id(parameter) for parameter in parameters.values()
+        }:
+            raise ValueError(
+                f"target must have layers with sparse=False, got {layer}: generated weights have "
+                "dense gradients"
+            )
+    return {name: parameter.shape for name, parameter in parameters.items()}
+
+
+def _check_parameters(parameters: Mapping[str, nn.Parameter]) -> None:
+    first = next(iter(parameters.values()))
+    for name, parameter in parameters.items():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            problem = "an uninitialised one: run the lazy target once on an example"
+        elif parameter.is_meta:
+            problem = "one without values on the meta device: call to_empty(device=...)"
+        elif parameter.layout != torch.strided or not parameter.is_floating_point():
+            problem = f"a {parameter.layout} one of {parameter.dtype}: leave it out of names"
+        elif (parameter.dtype, parameter.device) != (first.dtype, first.device):
+            problem = (
+                f"{parameter.dtype} on {parameter.device} after {first.dtype} on {first.device}: "
+                "convert the target, or leave some out of names"
+            )
+        else:
+            continue
+        raise ValueError(f"target must have dense float parameters of one kind, got {name}, {problem}")
 
 
 def count_weights(shapes: Mapping[str, torch.Size]) -> int:
@@ -86,75 +121,124 @@ def split_weights(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, T
     }
 
 
-def without_weights(module: nn.Module, names: Iterable[str]) -> nn.Module:
-    """Copy the target with the named parameters turned into buffers that no checkpoint stores.
+class Ungenerated:
+    """What stands in a generated weight's place while there is none: any use of it is an error."""
 
-    The copy trains only what is left, yet ``call_with_weights`` finds every name in its place. All
-    names of a tied weight are turned.
+    MESSAGE = (
+        "target must be used through its model, got a generated weight outside a call: for another "
+        "method of the target, and for backward() with checkpointed activations, use "
+        "`with model.generated() as target:`"
+    )
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), keywords=None):
+        raise ValueError(cls.MESSAGE)
+
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(f"{self.MESSAGE} (asked for {name!r})")
+
+
+class Lock:
+    """A lock that a copy or a pickled object has anew."""
+
+    def __init__(self):
+        self.lock = RLock()
+
+    def __reduce__(self):
+        return Lock, ()
+
+
+class Injection:
+    """A copy of the target that has the named parameters only while weights are put in.
+
+    Between calls an ``Ungenerated`` stands in each one's place, so that nothing trains, stores or
+    uses it by mistake. During a call the weights are among the target's ``parameters()``. All
+    names of a tied weight are replaced, and so are parameters that a module also keeps in a plain
+    list or dict. One thread at a time puts weights in; others wait.
 
     Args:
-        module: the target network, left as it is.
+        target: the network, left as it is.
         names: parameters that will be generated.
 
+    Raises:
+        ValueError: if the target cannot be copied, or keeps such a parameter in a tuple.
+
     Example:
-        >>> hollow = without_weights(nn.Linear(3, 2), ["weight"])
-        >>> [name for name, _ in hollow.named_parameters()], list(hollow.state_dict())
-        (['bias'], ['bias'])
+        >>> inject = Injection(nn.Linear(3, 2), ["weight", "bias"])
+        >>> with inject({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}) as layer:
+        ...     layer(torch.ones(1, 3)).tolist()
+        [[3.0, 3.0]]
+        >>> list(layer.parameters()), list(layer.state_dict())
+        ([], [])
     """
-    module = copy.deepcopy(module)
-    generated = {id(module.get_parameter(name)) for name in names}
-    buffers: dict[int, Tensor] = {}  # so that tied names stay tied
-    for owner in module.modules():
-        for name, parameter in list(owner._parameters.items()):
-            if id(parameter) in generated:
-                buffer = buffers.setdefault(id(parameter), parameter.detach().clone())
-                delattr(owner, name)
-                owner.register_buffer(name, buffer, persistent=False)
-    return module
+
+    def __init__(self, target: nn.Module, names: Iterable[str]):
+        self.module, self._lock = copy_target(target), Lock()
+        generated = {id(self.module.get_parameter(name)): name for name in names}
+        self._places: list[tuple[str, nn.Module, str, object]] = []
+        for owner in self.module.modules():
+            for key, value in [*owner._parameters.items(), *owner.__dict__.items()]:
+                if id(value) in generated:
+                    self._places.append((generated[id(value)], owner, key, None))
+                if not isinstance(value, (list, tuple, dict)) or key in ("_parameters", "_modules"):
+                    continue
+                entries = value.items() if isinstance(value, dict) else enumerate(value)
+                for index, entry in entries:
+                    if id(entry) in generated and isinstance(value, tuple):
+                        raise ValueError(
+                            f"target must keep parameters in a ParameterList, got {key!r} of "
+                            f"{type(owner).__name__}, a tuple with {generated[id(entry)]}"
+                        )
+                    if id(entry) in generated:
+                        self._places.append((generated[id(entry)], owner, key, index))
+        for _, *place in self._places:
+            _put(*place, Ungenerated())
+
+    @contextmanager
+    def __call__(self, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        """Put weights in for a with block, which is given the target.
+
+        Args:
+            weights: a tensor for each of ``names``; gradients flow back to them.
+        """
+        with self._lock.lock:
+            before = [(*place, _put(*place, weights[name])) for name, *place in self._places]
+            try:
+                yield self.module
+            finally:
+                for *place, value in reversed(before):
+                    _put(*place, value)
 
 
-def call_with_weights(
-    module: nn.Module, weights: Mapping[str, Tensor], *args: object, **kwargs: object
-) -> object:
-    """Run ``module(*args, **kwargs)`` with ``weights`` in place of its own tensors of those names.
+def _put(owner: nn.Module, key: str, index: object, value: object) -> object:
+    """Set a parameter, or the entry of a list or dict, and return what was there."""
+    if index is not None:
+        container = owner.__dict__[key]
+        before, container[index] = container[index], value
+        return before
+    before = owner.__dict__.pop(key, owner._parameters.get(key))
+    if key not in owner._parameters or isinstance(value, Ungenerated):
+        owner.__dict__[key] = value  # found before a parameter of that name, which is None
+        value = None
+    if key in owner._parameters:
+        owner._parameters[key] = value
+    return before
 
-    The module has its own tensors back afterwards: one thread at a time may call it. What
-    ``torch.func.functional_call`` does, in a third of the time, which small targets notice.
 
-    Args:
-        module: the target network; where it has a tensor under several names, one of them will do.
-        weights: by name, as from ``split_weights``; gradients flow back to them.
+def copy_target(target: nn.Module) -> nn.Module:
+    """Copy a target network.
 
     Raises:
-        ValueError: if a name is neither a parameter nor a buffer of ``module``, or two are the
-            same one.
-
-    Example:
-        >>> weights = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
-        >>> call_with_weights(nn.Linear(3, 2), weights, torch.ones(1, 3)).tolist()
-        [[3.0, 3.0]]
+        ValueError: if PyTorch cannot copy it, as after the old kinds of pruning and weight norm.
     """
-    places = [
-        (f"{path}.{key}" if path else key, tensor, store, key)
-        for path, owner in module.named_modules()
-        for store in (owner._parameters, owner._buffers)
-        for key, tensor in store.items()
-        if tensor is not None
-    ]
-    given = {id(tensor): weights[name] for name, tensor, *_ in places if name in weights}
-    if len(given) < len(weights):
-        raise ValueError(
-            f"weights must have names of the module's tensors, each of another one, "
-            f"{[name for name, *_ in places]}, got {list(weights)}"
-        )
-    places = [(tensor, store, key) for _, tensor, store, key in places if id(tensor) in given]
     try:
-        for tensor, store, key in places:
-            store[key] = given[id(tensor)]
-        return module(*args, **kwargs)
-    finally:
-        for tensor, store, key in places:
-            store[key] = tensor
+        return copy.deepcopy(target)
+    except RuntimeError as error:
+        raise ValueError(
+            f"target must be a module that copy.deepcopy copies, got {type(target).__name__} "
+            f"({str(error).splitlines()[0]}): use torch.nn.utils.parametrizations in place of "
+            "weight_norm and spectral_norm, and prune.remove after pruning"
+        ) from error
 
 
 def with_weights(
@@ -164,7 +248,7 @@ def with_weights(
 
     Args:
         template: the target network as it was given, parameters and all; left as it is.
-        module: its ``without_weights`` copy, whose remaining parameters and buffers are taken.
+        module: the ``Injection``'s copy, whose remaining parameters and buffers are taken.
         weights: by name.
 
     Returns:
@@ -172,8 +256,8 @@ def with_weights(
 
     Example:
         >>> layer = nn.Linear(1, 1)
-        >>> plain = with_weights(layer, without_weights(layer, ["weight"]),
-        ...                      {"weight": torch.tensor([[2.0]])})
+        >>> injection = Injection(layer, ["weight"])
+        >>> plain = with_weights(layer, injection.module, {"weight": torch.tensor([[2.0]])})
         >>> plain.weight.item(), type(plain.weight).__name__
         (2.0, 'Parameter')
     """

@@ -9,18 +9,22 @@ to theta, and leaves a plain network after training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from math import isfinite, prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from qtlite import acceleration
+from qtlite.inject import split_weights
 
 SCHEMES = ("none", "tensor", "row")
 
 # A row's variance is compared with 1; this keeps the gradient of a constant row finite.
 VARIANCE_FLOOR = 1e-8
 
-# Of two weights, standardising leaves nothing but a sign; of a few, little more.
+# A standardised row of two weights is only a sign, so rows shorter than this are scaled instead.
 SHORTEST_ROW = 8
 
 
@@ -38,8 +42,9 @@ def weight_scales(
 ) -> dict[str, WeightScale]:
     """Choose a scale for each tensor of the target, gain/sqrt(fan-in) for matrices and kernels.
 
-    Biases get half the scale of the matrix beside them. A vector that starts constant (the gain
-    and shift of a normalisation layer) is varied around that constant.
+    Biases get half the scale of the matrix beside them. A vector without a matrix beside it, such
+    as the gain and shift of a normalisation layer, is varied around the mean of its values, and a
+    bias that starts constant around that constant: the only values of the target that are used.
 
     Args:
         module: the target network.
@@ -47,14 +52,14 @@ def weight_scales(
         gain: standard deviation of weights times sqrt(fan-in); sqrt(2) suits ReLU (He et al. 2015).
 
     Raises:
-        ValueError: if the gain is not positive.
+        ValueError: if the gain is not positive and finite, or such a vector's mean is not finite.
 
     Example:
         >>> weight_scales(nn.Linear(4, 2), ["weight", "bias"], gain=1)["bias"]
         WeightScale(has_rows=False, centre=0.0, scale=0.25)
     """
-    if not gain > 0:
-        raise ValueError(f"gain must be positive, got {gain}")
+    if not 1e-6 <= gain <= 1e6:
+        raise ValueError(f"weight_gain must be between 1e-6 and 1e6, got {gain}")
     scales = {}
     for name in names:
         tensor = module.get_parameter(name)
@@ -65,7 +70,10 @@ def weight_scales(
         owner = module.get_submodule(name.rpartition(".")[0])
         matrices = [p for p in owner.parameters(recurse=False) if p.ndim > 1]
         constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
-        centre = float(tensor.detach().flatten()[0]) if constant else 0.0
+        has_centre = tensor.numel() > 0 and (constant or not matrices)
+        centre = tensor.detach().double().mean().to(tensor.dtype).item() if has_centre else 0.0
+        if not isfinite(centre):
+            raise ValueError(f"target must have finite values in {name}, got a mean of {centre}")
         fan_in = max(map(_fan_in, matrices)) if matrices else max(tensor.numel(), 1)
         scales[name] = WeightScale(False, centre, 0.5 * gain * fan_in**-0.5)
     return scales
@@ -114,3 +122,71 @@ def _normalise(tensor: Tensor, target: WeightScale, scheme: str) -> Tensor:
         return F.layer_norm(rows, rows.shape[1:], scale, eps=VARIANCE_FLOOR).view_as(tensor)
     tensor = tensor * target.scale
     return tensor + target.centre if target.centre else tensor
+
+
+class Normalisation(nn.Module):
+    """From the M generated numbers to the target's tensors: cut, then bring to scale.
+
+    The centres of ``weight_scales`` are part of its ``state_dict``: a model around a fresh target
+    that loads it gives the weights of the model that wrote it.
+
+    Args:
+        shapes: what ``weight_shapes`` returned.
+        scales: what ``weight_scales`` returned for the same names.
+        scheme: see ``normalise_weights``.
+
+    Raises:
+        ValueError: if the scheme is unknown.
+
+    Example:
+        >>> from qtlite.inject import weight_shapes
+        >>> layer = nn.Linear(16, 1)
+        >>> shapes = weight_shapes(layer)
+        >>> normalise = Normalisation(shapes, weight_scales(layer, shapes, gain=1))
+        >>> normalise(torch.tensor([1.0] * 8 + [3.0] * 8 + [2.0]))["weight"][0, 6:10]
+        tensor([-0.2500, -0.2500,  0.2500,  0.2500])
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, torch.Size],
+        scales: Mapping[str, WeightScale],
+        scheme: str = "row",
+    ):
+        super().__init__()
+        if scheme not in SCHEMES:
+            raise ValueError(f"normalisation must be one of {SCHEMES}, got {scheme!r}")
+        self.shapes, self.scales, self.scheme = dict(shapes), dict(scales), scheme
+        self.prepared = acceleration.prepare_normalisation(self.shapes, self.scales, scheme)
+
+    def forward(self, numbers: Tensor) -> dict[str, Tensor]:
+        """Map the numbers, shape (M,), to the target's tensors by name."""
+        weights = acceleration.normalise(self.prepared, numbers)
+        if weights is None:
+            pieces = split_weights(numbers, self.shapes)
+            weights = normalise_weights(pieces, self.scales, self.scheme)
+        return weights
+
+    def get_extra_state(self) -> Tensor:
+        """The centres, float64, in the order of the target's tensors."""
+        centres = [scale.centre for scale in self.scales.values()]
+        return torch.tensor(centres, dtype=torch.float64)
+
+    def set_extra_state(self, centres: Tensor) -> None:
+        """Take the centres of the model that wrote a ``state_dict``.
+
+        Raises:
+            ValueError: if there is not one finite centre for each tensor.
+        """
+        if len(centres) != len(self.scales) or not centres.isfinite().all():
+            raise ValueError(
+                f"centres must be {len(self.scales)} finite numbers, got {centres.tolist()}"
+            )
+        pairs = zip(self.scales.items(), centres.tolist(), strict=True)
+        self.scales = {name: replace(scale, centre=centre) for (name, scale), centre in pairs}
+        self.prepared = acceleration.prepare_normalisation(self.shapes, self.scales, self.scheme)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *arguments: object) -> None:
+        # a file from before there were centres in it: they are the target's, as they were then
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *arguments)

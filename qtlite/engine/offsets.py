@@ -1,4 +1,4 @@
-"""Tensors of several shapes that lie one after the other in a flat one."""
+"""Tensors of several shapes, packed one after the other in a flat one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 
-class Cuts:
-    """Where they lie. Cutting takes a third of the time of ``split`` and ``view``.
+class Offsets:
+    """Offsets of tensors packed in a flat one; calling it returns views, faster than split and view.
 
     Args:
         shapes: of the tensors.
 
     Example:
-        >>> cuts = Cuts([(2, 2), (1,)])
-        >>> cuts.sizes, cuts.starts
+        >>> offsets = Offsets([(2, 2), (1,)])
+        >>> offsets.sizes, offsets.starts
         ([4, 1], [0, 4])
-        >>> cuts(torch.arange(5))
+        >>> offsets(torch.arange(5))
         (tensor([[0, 1],
                 [2, 3]]), tensor([4]))
     """
@@ -33,7 +33,7 @@ class Cuts:
         self._strides = [torch.empty(shape, device="meta").stride() for shape in self.shapes]
 
     def __call__(self, flat: Tensor) -> tuple[Tensor, ...]:
-        """Cut.
+        """Split a flat tensor.
 
         Args:
             flat: all numbers, from the first of its memory on.
@@ -45,7 +45,7 @@ class Cuts:
 
 
 def join(tensors: Iterable[Tensor]) -> np.ndarray:
-    """All numbers one after the other, in memory of their own: what ``Cuts`` cuts.
+    """All numbers one after the other, in memory of their own: what ``Offsets`` splits.
 
     Args:
         tensors: on a CPU, not complex.

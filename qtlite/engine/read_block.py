@@ -82,7 +82,7 @@ class RealBlock:
         """Coefficients and offsets as tensors, which stay on their device from the first call."""
         key = like.device, like.dtype
         if key not in self._tensors:
-            with torch.inference_mode(False):  # for later calls, whatever this one is for
+            with torch.inference_mode(False):  # cached tensors must not be inference tensors
                 self._tensors[key] = tuple(
                     torch.as_tensor(array).to(like) for array in (self.coefficients, self.offsets)
                 )
@@ -154,11 +154,11 @@ def _gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
 @torch.no_grad()
 def _check(read: RealBlock, block: Block, angles: Tensor) -> None:
     """Compare with TensorCircuit's state, up to a global phase, for angles of shape (2, K)."""
-    from qtlite.engine import torch_loops as fused_torch
+    from qtlite.engine import torch_loops
 
     start = torch.zeros(1, 2**read.n_qubits, dtype=angles.dtype)
     start[0, 0] = 1
-    found = fused_torch.apply(read, read.step_angles(angles), start)[0]
+    found = torch_loops.apply(read, read.step_angles(angles), start)[0]
     with tensorcircuit_with("pytorch", "complex128"):
         state = build_circuit(read.n_qubits, angles, block).state()
     largest = found.abs().argmax()

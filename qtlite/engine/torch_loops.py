@@ -28,7 +28,7 @@ def without_autocast(function: Callable[..., Result]) -> Callable[..., Result]:
     """Have a function of (block, angles, ...) keep its inputs' precision where autocast is on."""
 
     @wraps(function)
-    def run(block: RealBlock, angles: Tensor, *arguments: object, **options: object) -> Result:
+    def run(block: object, angles: Tensor, *arguments: object, **options: object) -> Result:
         if not torch.is_autocast_enabled(angles.device.type):
             return function(block, angles, *arguments, **options)
         with torch.autocast(angles.device.type, enabled=False):

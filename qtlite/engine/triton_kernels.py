@@ -3,7 +3,7 @@
 A step rotates the state's qubits in a few passes of one kernel each. In a pass a program
 holds all amplitudes that differ in some neighbouring qubits, and rotates these one by one without
 going through memory; the last pass stores each amplitude where the permutation takes it. Backwards
-(adjoint differentiation, as in ``fused_torch``) the first pass fetches amplitudes from there, and
+(adjoint differentiation, as in ``torch_loops``) the first pass fetches amplitudes from there, and
 each program adds up its share of the angles' gradients, so that sums have a fixed order. The shares
 of all steps stay in memory until the end: L * N / 1024 times the states.
 
@@ -26,7 +26,7 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
-from qtlite.engine import torch_loops as fused_torch
+from qtlite.engine import torch_loops
 from qtlite.engine.read_block import RealBlock
 
 WIDEST = 10  # qubits of a pass: 1024 amplitudes and their neighbours fit a program's registers
@@ -165,9 +165,9 @@ def try_out(device: torch.device) -> None:
 
 
 def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
-    """Run the block's steps once for every S rows of ``angles``; see ``fused_torch.apply``."""
+    """Run the block's steps once for every S rows of ``angles``; see ``torch_loops.apply``."""
     if states.numel() > MOST_AMPLITUDES:
-        return fused_torch.apply(block, angles, states)
+        return torch_loops.apply(block, angles, states)
     if len(angles) == 0 or len(states) == 0:
         return states.clone()
     (final,) = _replayed(_apply, block, angles, states)
@@ -177,9 +177,9 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
 def apply_adjoint(
     block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """Walk back from the final states and their gradients; see ``fused_torch.apply_adjoint``."""
+    """Walk back from the final states and their gradients; see ``torch_loops.apply_adjoint``."""
     if states.numel() > MOST_AMPLITUDES:
-        return fused_torch.apply_adjoint(block, angles, states, gradients, initial=initial)
+        return torch_loops.apply_adjoint(block, angles, states, gradients, initial=initial)
     if len(angles) == 0 or len(states) == 0:
         return torch.zeros_like(angles), gradients.clone() if initial else None
     angle_gradients, state_gradients = _replayed(_apply_adjoint, block, angles, states, gradients)
@@ -261,7 +261,7 @@ def _tables(block: RealBlock, like: Tensor) -> _Tables:
     key = like.device, like.dtype
     if key not in tables:
         signs = block.inverse_signs
-        with torch.inference_mode(False):  # for later calls, whatever this one is for
+        with torch.inference_mode(False):  # cached tensors must not be inference tensors
             tables[key] = _Tables(
                 torch.as_tensor(block.inverse_sources, device=like.device),
                 None if signs is None else torch.as_tensor(signs).to(like),

@@ -221,7 +221,7 @@ def pack(parameters, features):
 
 @compiled
 def unpack(packed, features):
-    """What ``pack`` packs."""
+    """Inverse of ``pack``."""
     parameters = np.empty((features[1:] * (features[:-1] + 1)).sum(), np.float32)
     _copy_parameters(parameters, features, packed, True)
     return parameters
@@ -264,9 +264,12 @@ def copy(source, target, n):
 
 @compiled
 def _read_inputs(inputs, bits, column, start):
-    n_rows, n_bits = min(ROWS, column.size - start), len(bits)
+    """A block's rows of Eq. 2: the bits of each row's number, then its entry of the column."""
+    n_bits, zero, one = bits
+    n_rows = min(ROWS, column.size - start)
     for k in range(n_bits):
-        copy(bits[k, start:], inputs[k], n_rows)
+        for r in range(n_rows):
+            inputs[k, r] = one if (start + r) >> (n_bits - 1 - k) & 1 else zero
     copy(column[start:], inputs[n_bits], n_rows)
     inputs[: n_bits + 1, n_rows:] = 0
     inputs[n_bits + 1 :] = 0
@@ -303,7 +306,7 @@ def forward(
     """Run the net for each ``n_shares``-th block of rows.
 
     Args:
-        bits: the inputs but the last, shape (n_inputs - 1, M), float32 like all.
+        bits: the number of a row's bits, and what stands for 0 and for 1, float32 like all.
         column: the last input, shape (M,).
         widths: features of the inputs and after each layer, rounded up; the last TILE for one.
         has_tanh: of each layer.
@@ -390,10 +393,10 @@ def backward(
                             )  # fmt: skip
             top = first
         if column_gradients.size > 0:
-            tile = len(bits) // TILE * TILE  # of the inputs, the column among them
+            tile = bits[0] // TILE * TILE  # of the inputs, the column among them
             for row in range(0, ROWS, WIDTH * LANES):
                 _weigh(
                     slopes, n_lines, lines, slopes, 0, widths[1], row,
                     parameters, tile, 1, widths[0], nothing, 0,
                 )  # fmt: skip
-            copy(slopes[n_lines + len(bits) - tile], column_gradients[start:], n_rows)
+            copy(slopes[n_lines + bits[0] - tile], column_gradients[start:], n_rows)

@@ -7,7 +7,7 @@ from qtlite.normalisation import VARIANCE_FLOOR
 
 
 @compiled_sums
-def forward(values, tensors, scales, outputs, steepness):
+def forward(values, tensors, scales, outputs, inverse_deviations):
     """Standardise the rows, or scale where a tensor has none.
 
     Args:
@@ -16,7 +16,7 @@ def forward(values, tensors, scales, outputs, steepness):
             the numbers in a row or, without rows, in the tensor.
         scales: shape (T, 2), float64, each tensor's scale and centre.
         outputs: written, shape (M,).
-        steepness: written, float64, a row's scale over its standard deviation.
+        inverse_deviations: written, float64, a row's scale over its standard deviation.
     """
     row = 0
     for tensor in range(len(tensors)):
@@ -36,12 +36,12 @@ def forward(values, tensors, scales, outputs, steepness):
             slope = scale / (variance / n + VARIANCE_FLOOR) ** 0.5
             for i in range(first, first + n):
                 outputs[i] = slope * (values[i] - mean)
-            steepness[row] = slope
+            inverse_deviations[row] = slope
             row += 1
 
 
 @compiled_sums
-def backward(gradients, tensors, scales, outputs, steepness):
+def backward(gradients, tensors, scales, outputs, inverse_deviations):
     """Turn the outputs' gradients into those of the values; arguments as of ``forward``."""
     row = 0
     for tensor in range(len(tensors)):
@@ -57,7 +57,7 @@ def backward(gradients, tensors, scales, outputs, steepness):
                 along += gradients[i] * outputs[i]
             mean /= n
             along /= n * scale * scale
-            slope = steepness[row]
+            slope = inverse_deviations[row]
             for i in range(first, first + n):
                 gradients[i] = slope * (gradients[i] - mean - along * outputs[i])
             row += 1
