@@ -28,8 +28,8 @@ from qtlite.engine import circuit as fused
 from qtlite.engine import torch_loops as fused_torch
 from qtlite.engine import triton_kernels as fused_triton
 from qtlite.engine.read_block import read_block
-from qtlite.experiments.config import recipe_config
 from qtlite.experiments.models.build import build_model
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import environment, package_versions, write_json
 
 RESULTS = Path(__file__).with_name("gpu.json")

@@ -35,8 +35,8 @@ from qtlite.circuit import ry_linear_cnot
 from qtlite.engine.compiled import circuit as fused_numba
 from qtlite.engine.mapping import blocked_mlp
 from qtlite.engine.read_block import read_block
-from qtlite.experiments.config import recipe_config
 from qtlite.experiments.models.build import build_model
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import package_versions, processor_name, write_json
 from qtlite.experiments.train.process import keep_freed_memory
 

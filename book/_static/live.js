@@ -329,8 +329,8 @@
         labelled("weights of your network, M", weights), labelled("blocks, L", blocks),
         labelled("mapping net", hidden)),
       says, chart,
-      legend([["live-circuit", "large", "your network"], ["live-mapping", "square", "the paper's rows"],
-        ["live-circuit", "line", "Quantum-Train, L blocks"], ["live-muted live-dashed", "line", "as usual: all M"]]),
+      legend([["live-circuit", "large", "your network"], ["live-mapping", "square", "the paper's rows, each with its own L and mapping net"],
+        ["live-circuit", "line", "Quantum-Train, L blocks"], ["live-muted live-dashed", "line", "baseline: all M"]]),
       detail);
 
     function update() {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import DATA_FOLDER, DATA_VARIABLE, DATASETS
 from qtlite.experiments.inference.model_files import (
     FORMATS,
@@ -24,6 +24,7 @@ from qtlite.experiments.inference.model_files import (
     read_run,
 )
 from qtlite.experiments.inference.predict import load_classifier, prediction_table, read_images
+from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.records.measurements import write_measurement
 from qtlite.experiments.records.records import read_records, record_id, recorded
 from qtlite.experiments.report.tables import results, write_between_marks, write_tables

@@ -9,9 +9,9 @@ import torch
 
 from qtlite import QNN, QuantumTrain
 from qtlite.circuit import ry_linear_cnot, ry_only
-from qtlite.experiments.config import RECIPES, WEIGHT_DECAY, recipe_config
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.paper import TABLES
+from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY, recipe_config
 from qtlite.experiments.report import live_figures
 from qtlite.experiments.report.plots import accuracy_by_blocks
 from qtlite.mapping import MappingNet

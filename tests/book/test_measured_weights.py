@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from qtlite.experiments.config import recipe_config
 from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import record_id
 from qtlite.experiments.report import plots
 from qtlite.experiments.studies.measure import measure

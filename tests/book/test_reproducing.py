@@ -5,7 +5,8 @@ import pytest
 
 from qtlite.experiments import cli
 from qtlite.experiments.cli import main
-from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.records.measurements import read_measurements
 from qtlite.experiments.records.records import read_records
 from qtlite.experiments.report import reproducing

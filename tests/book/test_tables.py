@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from qtlite.experiments.config import WEIGHT_DECAY, recipe_config
 from qtlite.experiments.paper import TABLES
+from qtlite.experiments.recipes import WEIGHT_DECAY, recipe_config
 from qtlite.experiments.records.records import read_records
 from qtlite.experiments.report.tables import (
     MARKS,

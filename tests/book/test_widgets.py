@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from qtlite.experiments.config import recipe_config
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report import widgets
 from qtlite.experiments.report.live_figures import LiveFigure
 

@@ -9,8 +9,8 @@ from qtlite.circuit import ry_linear_cnot
 from qtlite.engine import circuit as fused
 from qtlite.engine import torch_loops as fused_torch
 from qtlite.engine.read_block import read_block
-from qtlite.experiments.config import recipe_config
 from qtlite.experiments.data.loading import load_dataset
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.train import loop as training
 
 pytest.importorskip("triton", reason="comes with PyTorch for CUDA")

@@ -3,8 +3,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import DATASETS, available, load_dataset
+from qtlite.experiments.recipes import RECIPES, recipe_config
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -60,24 +61,32 @@ def test_every_field_explains_itself():
         ("schedule", "cosine", "schedule must be one of .*, got 'cosine'"),
         ("feature", "log", "feature must be one of .*, got 'log'"),
         ("bits", "gray", "bits must be one of .*, got 'gray'"),
-        ("n_blocks", 0, "n_blocks must be at least 1, got 0"),
-        ("epochs", 0, "epochs must be at least 1, got 0"),
-        ("batch_size", -1, "batch_size must be at least 1, got -1"),
-        ("learning_rate", 0.0, "learning_rate must be positive and finite, got 0.0"),
-        ("learning_rate", float("nan"), "learning_rate must be positive and finite, got nan"),
-        ("pixel_std", 0.0, "pixel_std must be positive and finite, got 0.0"),
-        ("n_train", 0, "n_train must be at least 1, got 0"),
+        ("n_blocks", 0, "n_blocks must be between 1 and 100000, got 0"),
+        ("epochs", 0, "epochs must be between 1 and 1000000000, got 0"),
+        ("batch_size", -1, "batch_size must be between 1 and 1000000000, got -1"),
+        ("learning_rate", 0.0, r"learning_rate must be between 1e-30 and 1e\+30, got 0.0"),
+        ("learning_rate", float("nan"), r"learning_rate must be between 1e-30 and 1e\+30, got nan"),
+        ("pixel_std", 0.0, r"pixel_std must be between 1e-30 and 1e\+30, got 0.0"),
+        ("n_train", 0, "n_train must be between 1 and 1000000000, got 0"),
         ("n_train", 1.5, "n_train must be of type int, got 1.5"),
         ("relu", "no", "relu must be of type bool, got 'no'"),
         ("epochs", True, "epochs must be of type int, got True"),
         ("hidden", [4, 20, 4], r"hidden must be of type tuple, got \[4, 20, 4\]"),
-        ("hidden", (4, 0), r"hidden must hold widths of at least 1, got \(4, 0\)"),
-        ("angle_range", float("nan"), "angle_range must be finite and not negative, got nan"),
-        ("weight_decay", -1.0, "weight_decay must be finite and not negative, got -1.0"),
-        ("pixel_mean", float("inf"), "pixel_mean must be finite, got inf"),
-        ("n_validation", -5, "n_validation must be at least 0, got -5"),
+        ("hidden", (4, 0), r"hidden must hold whole numbers between 1 and 10000, got \(4, 0\)"),
+        ("angle_range", float("nan"), r"angle_range must be between 0 and 1e\+30, got nan"),
+        ("weight_decay", -1.0, r"weight_decay must be between 0 and 1e\+30, got -1.0"),
+        ("pixel_mean", float("inf"), r"pixel_mean must be between -1e\+30 and 1e\+30, got inf"),
+        ("n_validation", -5, "n_validation must be between 0 and 1000000000, got -5"),
+        ("n_blocks", 10**8, "n_blocks must be between 1 and 100000, got 100000000"),
+        ("seed", 2**64, "seed must be between -1000000000000 and 1000000000000, got 18446744073"),
+        ("weight_gain", 1e-300, r"weight_gain must be between 1e-06 and 1000000.0, got 1e-300"),
+        ("weight_gain", float("inf"), "weight_gain must be between 1e-06 and 1000000.0, got inf"),
+        ("weight_gain", float("nan"), "weight_gain must be between 1e-06 and 1000000.0, got nan"),
+        ("adam_eps", 1e-300, r"adam_eps must be between 1e-30 and 1e\+30, got 1e-300"),
+        ("hidden", 5, "hidden must be of type tuple, got 5"),
+        ("hidden", (4, 2.5), r"hidden must hold whole numbers between 1 and 10000, got \(4, 2.5\)"),
         ("optimiser", "sgd", "optimiser must be one of .*, got 'sgd'"),
-        ("refresh_every", 0, "refresh_every must be at least 1, got 0"),
+        ("refresh_every", 0, "refresh_every must be between 1 and 1000000000, got 0"),
     ],
 )
 def test_bad_values(name, value, message):

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from qtlite import mapping_inputs
-from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.controls import (
-    CONTROLS,
     BitsToWeights,
     FrozenNoise,
     HashedWeights,
@@ -23,6 +23,7 @@ from qtlite.experiments.models.controls import (
     small_cnn,
 )
 from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.recipes import recipe_config
 
 
 def seeded(seed=0):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from qtlite.experiments.data import loading as data
 from qtlite.experiments.data import torchvision as _torchvision
+from qtlite.experiments.data.catalogue import CATALOGUE
 from qtlite.experiments.data.loading import (
     available,
     best_available,
@@ -200,7 +200,7 @@ def test_missing_files(name, tmp_path):
 
 
 def test_only_the_missing_file_is_named(tmp_path):
-    names = list(data._FILES["mnist"])
+    names = list(CATALOGUE["mnist"].files)
     for file in names[:3]:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
@@ -210,7 +210,7 @@ def test_only_the_missing_file_is_named(tmp_path):
 
 def damaged_copy(name, file, destination, damage):
     real_dataset(name)
-    for source in data._FILES[name]:
+    for source in CATALOGUE[name].files:
         (destination / source).parent.mkdir(parents=True, exist_ok=True)
         (destination / source).symlink_to((REAL_FOLDER / source).resolve())
     content = (REAL_FOLDER / file).read_bytes()

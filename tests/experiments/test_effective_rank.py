@@ -2,9 +2,9 @@ import torch
 from torch import nn
 
 from qtlite import QuantumTrain
-from qtlite.experiments.config import recipe_config
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.controls import HashedWeights, RandomSubspace, StoredWeights
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.studies.effective_rank import effective_rank, singular_values
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qtlite.experiments.cli import main
-from qtlite.experiments.config import RECIPES, TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import DATASETS, available, load_dataset
 from qtlite.experiments.inference.model_files import (
     BOOK_FORMATS,
@@ -22,6 +22,7 @@ from qtlite.experiments.inference.model_files import (
     read_run,
 )
 from qtlite.experiments.inference.predict import load_classifier
+from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.sweep import run_to_files
 from qtlite.export import load_json, save_torch_export

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from qtlite import QNN, QuantumTrain
 from qtlite.circuit import build_circuit
-from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.models.build import build_model
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report import plots
 from qtlite.experiments.studies import measure, shots
 from qtlite.experiments.studies.noise import accuracy_against_noise

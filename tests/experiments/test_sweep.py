@@ -4,14 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from qtlite.experiments.config import (
-    CIFAR_HYPERNETWORK_RATE,
-    WEIGHT_DECAY,
-    TrainConfig,
-    recipe_config,
-)
-from qtlite.experiments.models.controls import CONTROL_ROWS, CONTROLS
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import TABLES
+from qtlite.experiments.recipes import CIFAR_HYPERNETWORK_RATE, WEIGHT_DECAY, recipe_config
 from qtlite.experiments.records.records import read_records, record_id
 from qtlite.experiments.report.tables import trial_rows
 from qtlite.experiments.train.sweep import (

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.models.build import build_model
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report.reproducing import run_rows
 from qtlite.experiments.train import loop as training
 from qtlite.experiments.train.loop import CHECKPOINT, _augmented, evaluate, train

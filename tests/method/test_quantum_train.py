@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from qtlite import QNN, QuantumTrain
-from qtlite.experiments.config import recipe_config
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.paper import TABLES
+from qtlite.experiments.recipes import recipe_config
 
 ROWS = [(dataset, row) for dataset, rows in TABLES.items() for row in rows]
 

@@ -17,39 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from qtlite.experiments.data.catalogue import CATALOGUE, DATASETS
 from qtlite.experiments.data.torchvision import import_torchvision
 
 DATA_VARIABLE = "QTLITE_DATA"
 DATA_FOLDER = "data"  # where nothing else is said
-
-# Files as torchvision reads them, below the data folder. Of MNIST and FashionMNIST torchvision
-# checks the packed files on download only, so the MD5s of the unpacked ones stand here.
-_FILES = {
-    "mnist": {
-        "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "MNIST/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    "fashion_mnist": {
-        "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "FashionMNIST/raw/train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "FashionMNIST/raw/t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "FashionMNIST/raw/t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    },
-    "cifar10": {
-        "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
-        "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
-        "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-    },
-    "digits": {},
-}
-_TORCHVISION_CLASS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
-DATASETS = tuple(_FILES)
 
 _N_DIGITS_TRAIN = 1500
 
@@ -234,7 +206,7 @@ def _data_folder(folder: str | os.PathLike | None) -> Path:
 
 
 def _missing_files(name: str, folder: Path) -> list[str]:
-    return [file for file in _FILES[name] if not (folder / file).is_file()]
+    return [file for file in CATALOGUE[name].files if not (folder / file).is_file()]
 
 
 def _check_files(name: str, folder: Path) -> None:
@@ -245,7 +217,7 @@ def _check_files(name: str, folder: Path) -> None:
             f"{', '.join(missing)}; load with download=True (--download), or point folder (--data) "
             f"or {DATA_VARIABLE} to where they are"
         )
-    for file, md5 in _FILES[name].items():
+    for file, md5 in CATALOGUE[name].files.items():
         with open(folder / file, "rb") as stream:
             found = hashlib.file_digest(
                 stream, lambda: hashlib.md5(usedforsecurity=False)
@@ -278,7 +250,9 @@ def _torchvision_dataset(name: str, folder: Path, *, train: bool, download: bool
     with warnings.catch_warnings():
         # CIFAR-10's pickles are older than numpy's present idea of a dtype's arguments
         warnings.filterwarnings("ignore", message=r".*align should be passed as", append=False)
-        return getattr(datasets, _TORCHVISION_CLASS[name])(folder, train=train, download=download)
+        return getattr(datasets, CATALOGUE[name].torchvision_class)(
+            folder, train=train, download=download
+        )
 
 
 def _read(name: str, folder: Path) -> Dataset:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.models.qcml import QCML
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import check_id, record_id, recorded
 from qtlite.experiments.train.loop import CHECKPOINT
 from qtlite.experiments.train.sweep import NETWORK

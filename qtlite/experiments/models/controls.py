@@ -12,31 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import ry_only
+from qtlite.experiments.controls import CONTROLS
 from qtlite.generated import GeneratedNetwork
 from qtlite.mapping import MappingNet, basis_bits, mapping_size, qubits_needed
 from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
-
-CONTROLS = {
-    "frozen_circuit": "circuit's random angles never trained; larger mapping net",
-    "frozen_noise": "noise drawn once in place of probabilities; larger mapping net",
-    "bits_only": "mapping net that sees no probabilities; larger",
-    "no_entanglement": "the circuit without its CNOTs",
-    "trainable_vector": "N L trained numbers for the circuit, each read by many basis states",
-    "random_subspace": "random start plus a random matrix times trained numbers (Li et al. 2018)",
-    "hashed": "weights share trained values at random (Chen et al. 2015)",
-    "hypernetwork": "mapping net of three equally wide layers that sees no probabilities",
-    "small_cnn": "a smaller CNN, each weight trained",
-}
-
-# datasets, and L of the QT rows that controls stand beside
-CONTROL_ROWS = (
-    ("mnist", 16),
-    ("mnist", 61),
-    ("mnist", 121),
-    ("fashion_mnist", 16),
-    ("fashion_mnist", 121),
-)
 
 # kernel, pooling and channels of two convolutions, width of the hidden layer, by weights in all
 SMALL_CNNS = {

@@ -19,8 +19,8 @@ import torch
 from matplotlib.figure import Figure
 
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.experiments.config import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
+from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.report import plots
 from qtlite.experiments.report.tables import accuracy_percent, select, with_weight_decay
 from qtlite.mapping import MappingNet, mapping_inputs, mapping_size, qubits_needed

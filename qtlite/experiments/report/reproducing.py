@@ -8,7 +8,8 @@ from dataclasses import fields
 from itertools import groupby
 from typing import Any
 
-from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.recipes import recipe_config
 
 # What Liu et al. 2024 say of each field of TrainConfig; of those left out they say nothing.
 PAPER_SAYS = {

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qtlite.experiments.config import RECIPES, WEIGHT_DECAY, TrainConfig, recipe_config
-from qtlite.experiments.models.controls import CONTROL_ROWS, CONTROLS
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import N_TRAIN, QCML_PARAMETERS, TABLE_NAMES, TABLES, PaperRow
+from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY, recipe_config
 from qtlite.experiments.records.records import write_text
 
 Record = Mapping[str, Any]

@@ -23,9 +23,10 @@ import torch
 from matplotlib.figure import Figure
 
 from qtlite.circuit import ry_linear_cnot, ry_only
-from qtlite.experiments.config import TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import Dataset, load_dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report import live_figures, plots
 from qtlite.experiments.train.fitting import fit_by_epochs
 from qtlite.experiments.train.loop import evaluate

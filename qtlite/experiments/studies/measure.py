@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from qtlite.experiments.config import recipe_config
+from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.data.loading import load_dataset, to_float
 from qtlite.experiments.models.build import build_model
-from qtlite.experiments.models.controls import CONTROLS
 from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.measurements import take_measurement
 from qtlite.experiments.studies.effective_rank import rank, singular_values
 from qtlite.experiments.studies.noise import (

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from qtlite.experiments.config import WEIGHT_DECAY, TrainConfig, recipe_config
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.data.loading import find_files, load_dataset
-from qtlite.experiments.models.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import TABLES
+from qtlite.experiments.recipes import WEIGHT_DECAY, recipe_config
 from qtlite.experiments.records.records import record_id, recorded, write_json
 from qtlite.experiments.train.loop import check_device, train
 from qtlite.experiments.train.workers import engine, worker_line
