@@ -193,6 +193,11 @@ def tensorcircuit_with(backend: str, dtype: str) -> Iterator[ModuleType]:
         yield tc
 
 
+def precision_of(angles: Tensor) -> str:
+    """TensorCircuit's complex dtype for real angles."""
+    return "complex128" if angles.dtype == torch.float64 else "complex64"
+
+
 def probabilities(n_qubits: int, angles: Tensor, block: Block) -> Tensor:
     """p_i = |<i|psi(phi)>|^2 by TensorCircuit's PyTorch backend.
 
@@ -209,6 +214,5 @@ def probabilities(n_qubits: int, angles: Tensor, block: Block) -> Tensor:
         >>> probabilities(2, angles, ry_linear_cnot).round(decimals=3).tolist()
         [0.5, 0.0, 0.0, 0.5]
     """
-    precision = "complex128" if angles.dtype == torch.float64 else "complex64"
-    with tensorcircuit_with("pytorch", precision):
+    with tensorcircuit_with("pytorch", precision_of(angles)):
         return build_circuit(n_qubits, angles, block).probability().to(angles.dtype)

@@ -201,8 +201,10 @@ class Injection:
         Args:
             weights: a tensor for each of ``names``; gradients flow back to them.
         """
+        given = [weights[name] for name, *_ in self._places]
         with self._lock.lock:
-            before = [(*place, _put(*place, weights[name])) for name, *place in self._places]
+            places = zip(self._places, given, strict=True)
+            before = [(*place, _put(*place, weight)) for (_, *place), weight in places]
             try:
                 yield self.module
             finally:

@@ -162,6 +162,27 @@ def fully_connected(
     return nn.Sequential(*layers)
 
 
+@torch.no_grad()
+def standardise(last: nn.Linear, outputs: Tensor) -> None:
+    """Rescale a net's last layer so that its outputs have mean 0 and standard deviation 1.
+
+    Untrained outputs hardly differ from each other: the target's neurons would all be alike.
+
+    Args:
+        last: the net's last layer, changed in place.
+        outputs: the net's outputs, at least two.
+
+    Example:
+        >>> layer, inputs = nn.Linear(3, 1), torch.rand(9, 3)
+        >>> standardise(layer, layer(inputs))
+        >>> round(layer(inputs).std().item(), 4)
+        1.0
+    """
+    last.weight /= outputs.std()
+    last.bias -= outputs.mean()
+    last.bias /= outputs.std()
+
+
 class MappingNet(nn.Module):
     """G_gamma of Eq. (3): a small fully connected net, applied to every basis state's row.
 
@@ -217,16 +238,10 @@ class MappingNet(nn.Module):
 
     @torch.no_grad()
     def standardise_output(self, column: Tensor) -> None:
-        """Rescale the last layer so that the numbers for ``column`` start with mean 0 and sd 1.
-
-        Untrained outputs hardly differ from each other: the target's neurons would all be alike.
+        """Rescale the last layer so that the numbers for ``column`` have mean 0 and sd 1.
 
         Args:
             column: see ``forward``; R >= 2.
         """
         with acceleration.plain():  # the same start whatever computes later
-            outputs = self(column)
-        last = self.layers[-1]
-        last.weight /= outputs.std()
-        last.bias -= outputs.mean()
-        last.bias /= outputs.std()
+            standardise(self.layers[-1], self(column))

@@ -80,7 +80,9 @@ class TrainConfig:
         3.141592653589793, "angles start uniform in +-this, radians", limits=(0, LARGEST)
     )
     feature: str = _option(
-        "scaled", "function of the probability that enters the mapping net", choices=FEATURES
+        "scaled",
+        "function of the probability that enters the mapping net",
+        choices=(*FEATURES, "released"),
     )
     bits: str = _option(
         "minus_plus", "values of bits 0 and 1 in the mapping net's input", choices=tuple(BITS)

@@ -21,8 +21,9 @@ from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.export.new_file import check_metadata, new_file, require
 from qtlite.export.safetensors_file import read_metadata, sort_header
 from qtlite.export.seal import OPEN_SEAL, seal_file
-from qtlite.inject import weight_shapes
-from qtlite.normalisation import WeightScale
+from qtlite.inject import count_weights, weight_shapes
+from qtlite.mapping import FEATURES, MappingNet, qubits_needed
+from qtlite.normalisation import Normalisation, WeightScale
 from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
 
@@ -51,8 +52,8 @@ def save_compressed(
         The path.
 
     Raises:
-        ValueError: if the block is another than the model's, or its probabilities come from
-            anything but a ``QNN``.
+        ValueError: if the block is another than the model's, its probabilities come from anything
+            but a ``QNN``, or its mapping net or feature is not the library's own.
         FileExistsError: if the file exists and ``overwrite`` is off.
         RuntimeError: if the file does not give the model's weights; it is not kept.
 
@@ -73,12 +74,17 @@ def save_compressed(
         raise ValueError(
             f"model must get its probabilities from a QNN, got {type(model.qnn).__name__}"
         )
+    if type(model.mapping) is not MappingNet or model.feature not in FEATURES.values():
+        raise ValueError(
+            f"model must have a MappingNet and a feature of {tuple(FEATURES)}, got "
+            f"{type(model.mapping).__name__} and {_name(model.feature)!r}"
+        )
     if model.qnn.block is not block:
         raise ValueError(
             f"block must be the model's own {_name(model.qnn.block)!r}, got {_name(block)!r}"
         )
     target, dtype = model._template[0], model.qnn.angles.dtype
-    own = target.get_parameter(next(iter(model._shapes))).dtype
+    own = target.get_parameter(next(iter(model.normalise.shapes))).dtype
     if dtype != own:
         raise ValueError(f"model must have its target's precision {own}, got {dtype}")
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -132,14 +138,7 @@ def load_compressed(
             f"target must have the file's parameters {list(shapes)} in their shapes, "
             f"got {type(target).__name__} with others"
         )
-    model = QuantumTrain(
-        target,
-        names=list(shapes),
-        block=block,
-        generator=torch.Generator(),  # a start that is overwritten; the global one stays as it is
-        **options,
-    )
-    model._set_scales(scales)  # a fresh target's differ if it was trained before
+    model = _build(target, shapes, scales, block, options)
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
@@ -147,24 +146,51 @@ def load_compressed(
     return model.eval(), metadata
 
 
+def _build(
+    target: nn.Module,
+    shapes: Mapping[str, torch.Size],
+    scales: Mapping[str, WeightScale],
+    block: Block,
+    options: Mapping[str, object],
+) -> QuantumTrain:
+    """A model of the file's options; its start is overwritten by the file's tensors."""
+    generator = torch.Generator()  # the global one stays as it is
+    n_qubits = qubits_needed(count_weights(shapes))
+    n_blocks, n_angles = options["n_blocks"], options["angles_per_block"]
+    net = MappingNet(
+        n_qubits,
+        options["hidden"],
+        activation=options["activation"],
+        bit_values=options["bit_values"],
+        generator=generator,
+    )
+    model = QuantumTrain(
+        target,
+        qnn=QNN(n_qubits, n_blocks, block=block, angles_per_block=n_angles, generator=generator),
+        mapping=net,
+        names=list(shapes),
+        feature=options["feature"],
+        normalisation=options["normalisation"],
+    )
+    # those of a fresh target differ if the model's was trained before
+    model.normalise = Normalisation(shapes, scales, options["normalisation"])
+    return model
+
+
 def _describe(model: QuantumTrain) -> dict[str, object]:
-    linear = [layer for layer in model.mapping.layers if isinstance(layer, nn.Linear)]
     options = {
         "n_blocks": model.qnn.n_blocks,
         "angles_per_block": model.qnn.angles.shape[1],
-        "simulator": model.qnn.simulator,
-        "hidden": [layer.out_features for layer in linear[:-1]],
-        "activation": model.activation,
-        "feature": model.feature,
-        "bit_values": list(model.bit_values),
-        "center_feature": model.center_feature,
-        "center_output": model.center_output,
-        "normalisation": model.normalisation,
+        "hidden": list(model.mapping.hidden),
+        "activation": model.mapping.activation,
+        "feature": model.feature.__name__,
+        "bit_values": list(model.mapping.bit_values),
+        "normalisation": model.normalise.scheme,
     }
     return {
         "block": _name(model.qnn.block),
-        "shapes": {name: list(shape) for name, shape in model._shapes.items()},
-        "scales": {name: asdict(scale) for name, scale in model._scales.items()},
+        "shapes": {name: list(shape) for name, shape in model.normalise.shapes.items()},
+        "scales": {name: asdict(scale) for name, scale in model.normalise.scales.items()},
         "options": options,
     }
 

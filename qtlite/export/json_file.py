@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from qtlite.export.from_pixels import FromPixels
 from qtlite.export.new_file import check_metadata, new_file
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
-from qtlite.generated import check_plain
+from qtlite.quantum_train import check_plain
 
 FORMAT, VERSION = "qtlite-network", 1
 

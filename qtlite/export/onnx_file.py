@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from qtlite.export.new_file import check_metadata, check_outputs, new_file, one_output, require
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
-from qtlite.generated import check_plain
+from qtlite.quantum_train import check_plain
 
 OPSET = 18  # the version of ONNX's operations that PyTorch's exporter writes without conversion
 

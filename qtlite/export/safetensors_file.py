@@ -11,7 +11,7 @@ from torch import nn
 
 from qtlite.export.new_file import check_metadata, new_file, require
 from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
-from qtlite.generated import check_plain
+from qtlite.quantum_train import check_plain
 
 
 def save_safetensors(

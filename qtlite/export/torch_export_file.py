@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.export.new_file import check_metadata, check_outputs, new_file, one_output
-from qtlite.generated import check_plain
+from qtlite.quantum_train import check_plain
 
 _ABOUT = "qtlite.json"
 

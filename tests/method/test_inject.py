@@ -4,19 +4,14 @@
 """
 
 import copy
+import pickle
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
-from qtlite.inject import (
-    call_with_weights,
-    count_weights,
-    split_weights,
-    weight_shapes,
-    with_weights,
-    without_weights,
-)
+from qtlite.inject import Injection, count_weights, split_weights, weight_shapes, with_weights
 
 
 class Tied(nn.Module):
@@ -106,69 +101,127 @@ def test_injected_forward_equals_load_state_dict(target_and_input, training):
     target, x = target_and_input
     weights = random_weights(target)
     reference = loaded(target, weights).train(training)
-    hollow = without_weights(target, weights).train(training)
+    inject = Injection(target, weights)
+    inject.module.train(training)
     # PyTorch's attention takes another path where nothing needs a gradient: not equal bit for bit
-    torch.testing.assert_close(call_with_weights(hollow, weights, x), reference(x))
+    with inject(weights) as hollow:
+        torch.testing.assert_close(hollow(x), reference(x))
     for (name, ours), (_, theirs) in zip(
-        hollow.state_dict().items(), dict(reference.named_buffers()).items(), strict=True
+        inject.module.state_dict().items(), dict(reference.named_buffers()).items(), strict=True
     ):
         assert torch.equal(ours, theirs), f"buffer {name}"
 
 
-def test_gradients_reach_the_weights_as_in_an_ordinary_network(target_and_input):
+def test_outputs_and_gradients_are_functional_calls(target_and_input):
     target, x = target_and_input
     weights = {name: w.requires_grad_() for name, w in random_weights(target).items()}
-    reference = loaded(target, weights)
-    reference(x).square().sum().backward()
-    loss = call_with_weights(without_weights(target, weights), weights, x).square().sum()
-    gradients = torch.autograd.grad(loss, list(weights.values()))
-    for (name, parameter), gradient in zip(reference.named_parameters(), gradients, strict=True):
-        assert torch.allclose(parameter.grad, gradient, atol=1e-5), name
-
-
-def test_injection_is_functional_call(target_and_input):
-    target, x = target_and_input
-    weights = {name: w.requires_grad_() for name, w in random_weights(target).items()}
-    own = {**dict(target.named_parameters()), **dict(target.named_buffers())}
     target.eval()
+    with Injection(target, weights)(weights) as hollow:
+        ours = hollow(x)
     # theirs gets a copy: in a module with a layer under two names it leaves the weights behind
     theirs = torch.func.functional_call(copy.deepcopy(target), weights, (x,))
     results = [
         (outputs, *torch.autograd.grad(outputs.sum(), list(weights.values())))
-        for outputs in (call_with_weights(target, weights, x), theirs)
+        for outputs in (ours, theirs)
     ]
     torch.testing.assert_close(*results, rtol=0, atol=0)
-    after = {**dict(target.named_parameters()), **dict(target.named_buffers())}
-    assert all(after[name] is tensor for name, tensor in own.items())
 
 
-def test_a_tied_weight_may_be_given_under_any_of_its_names():
-    target, x = Tied(), torch.randn(3, 4)
-    matrix = torch.randn(6, 4)
-    outputs = [
-        call_with_weights(target, {name: matrix}, x) for name in ("embed.weight", "out.weight")
-    ]
-    assert torch.equal(*outputs)
-    with pytest.raises(ValueError, match="weights must have names .*, each of another one"):
-        call_with_weights(target, {"embed.weight": matrix, "out.weight": matrix}, x)
+def test_the_target_sees_generated_tensors_among_its_parameters():
+    class Penalised(nn.Linear):
+        def forward(self, x):
+            assert next(self.parameters()).shape == (2, 3)
+            return super().forward(x), sum(p.square().sum() for p in self.parameters())
+
+    target = Penalised(3, 2)
+    weights = {name: w.requires_grad_() for name, w in random_weights(target).items()}
+    with Injection(target, weights)(weights) as hollow:
+        _, penalty = hollow(torch.ones(1, 3))
+    penalty.backward()
+    for weight in weights.values():
+        torch.testing.assert_close(weight.grad, 2 * weight.detach())
 
 
-def test_the_module_has_its_own_tensors_back_after_an_error():
-    layer = nn.Linear(3, 2)
-    own = dict(layer.named_parameters())
-    with pytest.raises(RuntimeError):
-        call_with_weights(layer, {"weight": torch.ones(2, 4)}, torch.ones(1, 3))
-    assert all(own[name] is parameter for name, parameter in layer.named_parameters())
+class Listed(nn.Module):
+    """Keeps parameters in a plain list and a plain dict, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.listed, self.named = [self.layer.weight], {"bias": self.layer.bias}
+
+    def forward(self, x):
+        return torch.addmm(self.named["bias"], x, self.listed[0].T)
+
+
+def test_parameters_in_plain_lists_and_dicts_are_not_stale():
+    target, x = Listed(), torch.randn(2, 3)
+    weights = random_weights(target)
+    with Injection(target, weights)(weights) as hollow:
+        expected = torch.addmm(weights["layer.bias"], x, weights["layer.weight"].T)
+        assert torch.equal(hollow(x), expected)
+    with pytest.raises(AttributeError, match="target must be used through its model"):
+        hollow(x)
+    target.listed = (target.layer.weight,)
+    with pytest.raises(ValueError, match=r"must keep parameters in a ParameterList, got 'listed'"):
+        Injection(target, weights)
+
+
+@pytest.mark.parametrize("attribute", ["T", "data", "anything"])
+def test_a_weight_between_calls_cannot_be_used(attribute):
+    layer = Injection(nn.Linear(3, 2), ["weight", "bias"]).module
+    for use in (
+        lambda: layer(torch.ones(1, 3)),
+        lambda: torch.ones(1, 3) @ layer.weight,
+        lambda: nn.functional.linear(torch.ones(1, 3), torch.ones(2, 3), layer.bias),
+    ):
+        with pytest.raises(ValueError, match="target must be used through its model"):
+            use()
+    with pytest.raises(AttributeError, match=f"must be used through its model.*{attribute}"):
+        getattr(layer.weight, attribute)
+
+
+def test_the_module_is_hollow_again_after_an_error_and_after_a_call_in_a_call():
+    inject = Injection(nn.Linear(3, 2), ["weight", "bias"])
+    weights = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    with pytest.raises(RuntimeError), inject({**weights, "weight": torch.ones(2, 4)}) as layer:
+        layer(torch.ones(1, 3))
+    assert not list(layer.parameters())
+    with inject(weights), inject({**weights, "bias": torch.ones(2)}):
+        assert layer(torch.ones(1, 3)).tolist() == [[4, 4]]
+    assert not list(layer.parameters())
+
+
+def test_a_weight_left_out_is_an_error_and_nothing_stays():
+    inject = Injection(nn.Linear(3, 2), ["weight", "bias"])
+    with pytest.raises(KeyError, match="bias"), inject({"weight": torch.ones(2, 3)}):
+        pass
+    assert not list(inject.module.parameters())
+
+
+def test_copies_and_pickles_of_a_hollow_target_work_by_themselves(target_and_input):
+    target, x = target_and_input
+    target.eval()
+    weights = random_weights(target)
+    inject = Injection(target, weights)
+    inject.module.double()
+    again = pickle.loads(pickle.dumps(copy.deepcopy(inject)))
+    assert again.module is not inject.module
+    with again({name: w.double() for name, w in weights.items()}) as hollow:
+        ours = hollow(x.double())
+    torch.testing.assert_close(ours, loaded(target, weights).double()(x.double()))
 
 
 def test_plain_copy_gives_identical_outputs_and_keeps_its_structure(target_and_input):
     target, x = target_and_input
     weights = random_weights(target)
-    hollow = without_weights(target, weights)
-    call_with_weights(hollow, weights, x)  # BatchNorm has seen a batch
+    inject = Injection(target, weights)
+    with inject(weights) as hollow:
+        hollow(x)  # BatchNorm has seen a batch
     hollow.eval()
     plain = with_weights(target, hollow, weights)
-    torch.testing.assert_close(plain(x), call_with_weights(hollow, weights, x))
+    with inject(weights):
+        torch.testing.assert_close(plain(x), hollow(x))
     assert list(plain.state_dict()) == list(target.state_dict())
     assert [n for n, _ in plain.named_parameters()] == [n for n, _ in target.named_parameters()]
     assert not plain.training
@@ -178,8 +231,8 @@ def test_target_is_left_as_it_was(target_and_input):
     target, x = target_and_input
     before = copy.deepcopy(target.state_dict())
     weights = random_weights(target)
-    hollow = without_weights(target, weights)
-    call_with_weights(hollow, weights, x)
+    with Injection(target, weights)(weights) as hollow:
+        hollow(x)
     with_weights(target, hollow, weights)
     assert all(torch.equal(before[name], value) for name, value in target.state_dict().items())
     assert not list(hollow.parameters())
@@ -193,7 +246,7 @@ def test_tied_weight_counts_once():
 
 def test_named_subset_leaves_the_rest_trainable():
     target = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-    hollow = without_weights(target, ["0.weight"])
+    hollow = Injection(target, ["0.weight"]).module
     assert [name for name, _ in hollow.named_parameters()] == ["0.bias", "1.weight", "1.bias"]
     assert "0.weight" not in hollow.state_dict()
     with torch.no_grad():
@@ -208,13 +261,53 @@ def test_a_string_is_no_list_of_names():
         weight_shapes(nn.Linear(2, 2), "weight")
 
 
+def with_integers(layer):
+    layer.weight = nn.Parameter(torch.ones(2, 3, dtype=torch.int64), requires_grad=False)
+    return layer
+
+
+KINDS = {
+    "lazy": (lambda: nn.LazyLinear(3), "an uninitialised one: run the lazy target once"),
+    "meta": (lambda: nn.Linear(3, 2, device="meta"), "meta device: call to_empty"),
+    "integer": (lambda: with_integers(nn.Linear(3, 2)), "int64: leave it out of names"),
+    "complex": (lambda: nn.Linear(3, 2, dtype=torch.complex64), "complex64: leave it out"),
+    "two types": (
+        lambda: nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).double()),
+        "got 1.weight, torch.float64 on cpu after torch.float32 on cpu: convert the target",
+    ),
+    "sparse gradient": (lambda: nn.Embedding(9, 2, sparse=True), "layers with sparse=False"),
+    "scripted": (lambda: torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), "a scripted one"),
+    "none": (nn.ReLU, "target must have parameters to generate, got none in ReLU"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_parameters_that_cannot_be_generated(kind):
+    make, message = KINDS[kind]
+    with pytest.raises(ValueError, match=message):
+        weight_shapes(make())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_the_old_kinds_of_weight_norm_and_pruning():
+    for change in (
+        lambda layer: prune.l1_unstructured(layer, "weight", amount=0.5),
+        torch.nn.utils.weight_norm,
+    ):
+        layer = change(nn.Linear(3, 2))
+        layer(torch.ones(1, 3))
+        with pytest.raises(ValueError, match="copy.deepcopy copies, got Linear .*parametrizations"):
+            Injection(layer, weight_shapes(layer))
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    weights, x = random_weights(layer), torch.randn(4, 3)
+    with Injection(layer, weights)(weights) as hollow:
+        torch.testing.assert_close(hollow(x), loaded(layer, weights)(x))
+
+
 def test_bad_names_and_shapes():
     layer = nn.Linear(3, 2)
     with pytest.raises(ValueError, match=r"names must be parameters .*, got \['wieght'\]"):
         weight_shapes(layer, ["wieght"])
-    with pytest.raises(ValueError, match="target must have parameters .*, got none in ReLU"):
-        weight_shapes(nn.ReLU())
-    with pytest.raises(ValueError, match=r"weights must .* \['weight', 'bias'\], got \['wieght'\]"):
-        call_with_weights(layer, {"wieght": torch.zeros(2, 3)}, torch.zeros(1, 3))
     with pytest.raises(ValueError, match=r"flat must have shape \(8,\), got \(9,\)"):
         split_weights(torch.zeros(9), weight_shapes(layer))

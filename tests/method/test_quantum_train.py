@@ -1,16 +1,21 @@
 import subprocess
 import sys
-from itertools import product
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
-from qtlite import QNN, QuantumTrain
+from qtlite import QNN, MappingNet, QuantumTrain, mapping_inputs, plain
+from qtlite.circuit import ry_only
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import recipe_config
+
+from qtlite.inject import split_weights, weight_shapes
+from qtlite.mapping import FEATURES
+from qtlite.normalisation import normalise_weights, weight_scales
 
 ROWS = [(dataset, row) for dataset, rows in TABLES.items() for row in rows]
 
@@ -29,20 +34,13 @@ def test_trainable_parameters_of_every_row_of_the_papers_tables(dataset, row):
 def toy(**options):
     torch.manual_seed(0)
     target = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.ReLU(), nn.Linear(8, 3))
-    return QuantumTrain(target, 3, hidden=(4, 5), **options).double()
+    return QuantumTrain(target, 3, mapping=MappingNet(6, (4, 5)), **options).double()
 
 
-@pytest.mark.parametrize(
-    ("normalisation", "feature", "simulator"),
-    [
-        *product(["none", "tensor", "row"], ["raw", "scaled", "released"], ["fused"]),
-        ("row", "scaled", "tensorcircuit"),
-    ],
-)
-def test_gradients_through_everything_against_finite_differences(normalisation, feature, simulator):
-    model = toy(
-        normalisation=normalisation, feature=feature, simulator=simulator, center_output=True
-    )
+@pytest.mark.parametrize("normalisation", ["none", "tensor", "row"])
+@pytest.mark.parametrize("feature", ["raw", "scaled", "root"])
+def test_gradients_through_everything_against_finite_differences(normalisation, feature):
+    model = toy(normalisation=normalisation, feature=feature)
     x = torch.randn(2, 1, 4, 4, dtype=torch.float64)
     names, values = zip(*model.named_parameters(), strict=True)
 
@@ -51,6 +49,24 @@ def test_gradients_through_everything_against_finite_differences(normalisation, 
 
     inputs = tuple(v.detach().clone().requires_grad_() for v in values)
     assert torch.autograd.gradcheck(logits, inputs, atol=1e-5)
+    with plain():
+        assert torch.autograd.gradcheck(logits, inputs, atol=1e-5)
+
+
+@pytest.mark.parametrize("feature", ["scaled", "root"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
+def test_plain_and_fast_weights_and_gradients_agree(feature, dtype, tolerance):
+    target = paper_cnn("mnist").to(dtype)
+    model = QuantumTrain(target, 3, feature=feature, generator=torch.Generator().manual_seed(0))
+    results = []
+    for way in (nullcontext, plain):
+        with way():
+            weights = torch.cat([w.flatten() for w in model.weights().values()])
+        direction = torch.randn(6690, dtype=dtype, generator=torch.Generator().manual_seed(1))
+        gradients = torch.autograd.grad(weights @ direction, list(model.parameters()))
+        results.append([weights.detach(), *gradients])
+    for fast, slow in zip(*results, strict=True):
+        assert (fast - slow).abs().max() <= tolerance * slow.abs().max()
 
 
 def test_a_gradient_step_lowers_the_loss():
@@ -71,24 +87,56 @@ def test_only_angles_and_mapping_are_trained_and_stored():
     model = toy()
     owners = {name.partition(".")[0] for name, _ in model.named_parameters()}
     assert owners == {"qnn", "mapping"}
-    assert {name.partition(".")[0] for name in model.state_dict()} == {"qnn", "mapping"}
+    stored = {name for name in model.state_dict() if not name.startswith(("qnn.", "mapping."))}
+    assert stored == {"normalise._extra_state"}
 
 
 def test_weights_come_from_the_first_m_basis_states_in_order():
-    model = toy(normalisation="none", feature="raw", bit_values=(0, 1))
-    from qtlite.mapping import mapping_inputs
-
-    flat = model.mapping(mapping_inputs(model.qnn(), model.n_weights))
+    model = toy(normalisation="none", feature="raw")
+    rows = mapping_inputs(model.qnn()[: model.n_weights], model.n_qubits)
     weights = model.weights()
     assert list(weights) == ["0.weight", "0.bias", "3.weight", "3.bias"]
-    torch.testing.assert_close(torch.cat([w.flatten() for w in weights.values()]), flat)
+    flat = torch.cat([w.flatten() for w in weights.values()])
+    torch.testing.assert_close(flat, model.mapping.layers(rows).flatten())
 
 
-def test_centred_feature_and_output():
-    model = toy(normalisation="none", center_feature=True, center_output=True)
-    flat = torch.cat([w.flatten() for w in model.weights().values()])
-    assert flat.mean().item() == pytest.approx(0, abs=1e-12)
-    assert model._column().mean().item() == pytest.approx(0, abs=1e-12)
+def test_parts_assembled_by_hand_give_the_same_bit_for_bit():
+    target = nn.Sequential(nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 3))
+    whole = QuantumTrain(target, 4, generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    qnn, net = QNN(7, 4, generator=generator), MappingNet(7, generator=generator)
+    column = FEATURES["scaled"](qnn())[:68]
+    net.standardise_output(column.detach())
+    shapes = weight_shapes(target)
+    weights = normalise_weights(split_weights(net(column), shapes), weight_scales(target, shapes))
+    with plain():
+        expected = whole.weights()
+    assert list(weights) == list(expected)
+    parts = QuantumTrain(target, qnn=qnn, mapping=net).weights()
+    for name, tensor in whole.weights().items():
+        assert torch.equal(parts[name], tensor)
+        torch.testing.assert_close(weights[name], tensor, atol=1e-6, rtol=0)
+
+
+def test_a_step_passes_the_boxes_of_figure_1_in_their_order():
+    model, seen = QuantumTrain(paper_cnn("mnist"), 16), []
+    for name in ("qnn", "mapping", "normalise", "target"):
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.append(name))
+    model(torch.zeros(1, 1, 28, 28)).sum().backward()
+    assert seen == ["qnn", "mapping", "normalise", "target"]
+
+
+def test_a_hook_and_a_forward_of_ones_own_are_heard():
+    class Doubled(MappingNet):
+        def forward(self, column):
+            return 2 * super().forward(column)
+
+    model = QuantumTrain(nn.Linear(9, 4), 2, normalisation="none")
+    before = model.weights()["weight"].detach()
+    model.mapping.register_forward_hook(lambda net, inputs, output: 3 * output)
+    assert torch.equal(model.weights()["weight"], 3 * before)
+    model.mapping.__class__ = Doubled
+    assert torch.equal(model.weights()["weight"], 6 * before)
 
 
 def test_to_classical_gives_identical_logits():
@@ -212,19 +260,21 @@ def test_each_layer_keeps_its_own_mode():
         ({"normalisation": "layer"}, "normalisation must be one of .*, got 'layer'"),
         ({"feature": "log"}, "feature must be one of .*, got 'log'"),
         ({"feature": "log", "normalisation": "none"}, "feature must be one of .*, got 'log'"),
-        ({"bit_values": (1.0,)}, r"bit_values must be two numbers, got \(1.0,\)"),
-        ({"angles_per_block": 3}, "angles must be one for each of 4 qubits, got 3"),
         ({"qnn": QNN(3, 1)}, r"qnn must return shape \(16,\), got \(8,\)"),
         ({"qnn": QNN(5, 1)}, r"qnn must return shape \(16,\), got \(32,\)"),
-        ({"activation": "relu"}, "activation must be one of .*, got 'relu'"),
         ({"names": ["nope"]}, r"names must be parameters of the target .*, got \['nope'\]"),
         ({"names": []}, "names must name at least one parameter of the target, got none"),
-        ({"simulator": "gpu"}, "simulator must be one of .*, got 'gpu'"),
+        ({"qnn": QNN(4, 1), "n_blocks": 1}, "n_blocks .and block. or qnn must be given, got n_blo"),
+        ({"qnn": QNN(4, 1), "block": ry_only}, "or qnn must be given, got n_blocks=None, block="),
+        ({"n_blocks": None}, "or qnn must be given, got n_blocks=None, block=None, qnn=None"),
+        ({"mapping": MappingNet(3)}, "mapping must be a net for 4 qubits, got 3"),
+        ({"weight_gain": float("inf")}, "weight_gain must be between 1e-6 and 1e6, got inf"),
+        ({"weight_gain": 1e-300}, "weight_gain must be between 1e-6 and 1e6, got 1e-300"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        QuantumTrain(nn.Linear(3, 3), 1, **options)
+        QuantumTrain(nn.Linear(3, 3), **({} if "qnn" in options else {"n_blocks": 1}) | options)
 
 
 def test_bad_number_of_blocks():

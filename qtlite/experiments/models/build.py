@@ -8,9 +8,12 @@ from torch import nn
 from qtlite.experiments.config import BITS, TrainConfig
 from qtlite.experiments.models.controls import build_control
 from qtlite.experiments.models.qcml import QCML
+from qtlite.experiments.models.released import FEATURES, CentredMappingNet, centred
 from qtlite.experiments.models.targets import paper_cnn
-from qtlite.generated import GeneratedNetwork
-from qtlite.quantum_train import QuantumTrain
+from qtlite.inject import count_weights, weight_shapes
+from qtlite.mapping import MappingNet, qubits_needed
+from qtlite.qnn import QNN
+from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
 
 
 def build_model(config: TrainConfig) -> nn.Module:
@@ -36,16 +39,27 @@ def build_model(config: TrainConfig) -> nn.Module:
     }
     if config.model != "qt":
         return build_control(config.model, target, config.n_blocks, **shared)
-    return QuantumTrain(
-        target,
-        config.n_blocks,
-        angle_range=config.angle_range,
-        feature=config.feature,
+    n_weights = count_weights(weight_shapes(target))
+    n_qubits, generator = qubits_needed(n_weights), shared["generator"]
+    qnn = QNN(n_qubits, config.n_blocks, angle_range=config.angle_range, generator=generator)
+    net = (CentredMappingNet if config.center_output else MappingNet)(
+        n_qubits,
+        config.hidden,
+        activation=config.activation,
         bit_values=BITS[config.bits],
-        center_feature=config.center_feature,
-        center_output=config.center_output,
-        **shared,
+        generator=generator,
     )
+    feature = FEATURES[config.feature]
+    model = QuantumTrain(
+        target,
+        qnn=qnn,
+        mapping=net,
+        feature=centred(feature, n_weights) if config.center_feature else feature,
+        normalisation=config.normalisation,
+        weight_gain=config.weight_gain,
+    )
+    model.standardise()
+    return model
 
 
 def classical(model: nn.Module) -> nn.Module:

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from qtlite.circuit import ry_only
 from qtlite.experiments.controls import CONTROLS
-from qtlite.generated import GeneratedNetwork
-from qtlite.mapping import MappingNet, basis_bits, mapping_size, qubits_needed
+from qtlite.mapping import MappingNet, basis_bits, fully_connected, mapping_size, qubits_needed, standardise
 from qtlite.qnn import QNN
-from qtlite.quantum_train import QuantumTrain
+from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
 
 # kernel, pooling and channels of two convolutions, width of the hidden layer, by weights in all
 SMALL_CNNS = {
@@ -76,12 +75,13 @@ def build_control(
             if name == "frozen_circuit"
             else FrozenNoise(2**n_qubits, generator=generator)
         )
-        return QuantumTrain(target, n_blocks, qnn=source, hidden=wider, **mapped, **options)
+        return _from_source(target, source, n_qubits, wider, mapped, options)
     if name == "no_entanglement":
-        return QuantumTrain(target, n_blocks, block=ry_only, hidden=hidden, **mapped, **options)
+        source = QNN(n_qubits, n_blocks, block=ry_only, generator=generator)
+        return _from_source(target, source, n_qubits, hidden, mapped, options)
     if name == "trainable_vector":
         source = SpreadVector(n_circuit, 2**n_qubits, generator=generator)
-        return QuantumTrain(target, n_blocks, qnn=source, hidden=hidden, **mapped, **options)
+        return _from_source(target, source, n_qubits, hidden, mapped, options)
     if name == "bits_only":
         widths = mlp_widths(n_qubits, n_trainable, hidden)
         return BitsToWeights(target, widths, **mapped, **options)
@@ -93,6 +93,20 @@ def build_control(
     if name == "hashed":
         return HashedWeights(target, n_trainable, generator=generator, **options)
     return StoredWeights(small_cnn(n_trainable), generator=generator, **options)
+
+
+def _from_source(
+    target: nn.Module,
+    source: nn.Module,
+    n_qubits: int,
+    hidden: Sequence[int],
+    mapped: dict,
+    options: dict,
+) -> QuantumTrain:
+    net = MappingNet(n_qubits, hidden, **mapped)
+    model = QuantumTrain(target, qnn=source, mapping=net, **options)
+    model.standardise()
+    return model
 
 
 class FrozenNoise(nn.Module):
@@ -169,15 +183,15 @@ class BitsToWeights(GeneratedNetwork):
     ):
         super().__init__(target, **options)
         n_qubits = qubits_needed(self.n_weights)
-        self.mapping = MappingNet(n_qubits, hidden, activation=activation, generator=generator)
-        bits = basis_bits(n_qubits, self.n_weights, (-1.0, 1.0))
+        self.layers = fully_connected([n_qubits, *hidden, 1], activation, generator)
+        bits = basis_bits(n_qubits, self.n_weights)
         self.register_buffer("_bits", bits, persistent=False)
-        if self.normalisation != "none" and self.n_weights > 1:
-            self.mapping.standardise_output(bits)
+        if self.normalise.scheme != "none" and self.n_weights > 1:
+            standardise(self.layers[-1], self.generate().detach())
 
     def generate(self) -> Tensor:
         """Shape (M,)."""
-        return self.mapping(self._bits)
+        return self.layers(self._bits).squeeze(1)
 
 
 class RandomSubspace(GeneratedNetwork):

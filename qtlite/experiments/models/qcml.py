@@ -13,9 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from qtlite.circuit import ry_linear_cnot
-from qtlite.engine.circuit import expectations, product_states
-from qtlite.engine.read_block import read_block
+from qtlite import acceleration
+from qtlite.circuit import precision_of, ry_linear_cnot, tensorcircuit_with
 from qtlite.experiments.models.targets import convolutions
 
 # widths between the convolutions and the qubits: 4,693 and 145,977 parameters (Sec. III)
@@ -50,7 +49,7 @@ class EncodedCircuit(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.n_qubits = n_qubits
-        self.block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+        self.prepared = acceleration.prepare_circuit(ry_linear_cnot, n_qubits, n_qubits)
         start = torch.rand(n_blocks, n_qubits, generator=generator) * 2 - 1
         self.angles = nn.Parameter(start * torch.pi)
 
@@ -60,7 +59,38 @@ class EncodedCircuit(nn.Module):
             raise ValueError(
                 f"features must have shape (batch, {self.n_qubits}), got {tuple(features.shape)}"
             )
-        return expectations(self.block, self.angles, encode_qubits(features))
+        qubits = encode_qubits(features)
+        values = acceleration.expectations(self.prepared, self.angles, qubits)
+        return plain_expectations(self.angles, features) if values is None else values
+
+
+def plain_expectations(angles: Tensor, features: Tensor) -> Tensor:
+    """What ``EncodedCircuit`` returns, by TensorCircuit, image by image.
+
+    Args:
+        angles: of the blocks, shape (L, N), radians.
+        features: encoding angles, shape (B, N), radians.
+
+    Returns:
+        Shape (B, N), dtype of ``angles``.
+
+    Example:
+        >>> plain_expectations(torch.zeros(1, 2), torch.zeros(1, 2)).round(decimals=4)
+        tensor([[0., 0.]])
+    """
+    rows = []
+    with tensorcircuit_with("pytorch", precision_of(angles)) as tc:
+        for image in features:
+            circuit = tc.Circuit(len(image))
+            for qubit, angle in enumerate(image):
+                circuit.h(qubit)
+                circuit.ry(qubit, theta=angle)
+                circuit.rz(qubit, theta=angle)
+            for row in angles:
+                ry_linear_cnot(circuit, row)
+            values = [circuit.expectation_ps(z=[qubit]).real for qubit in range(len(image))]
+            rows.append(torch.stack(values))
+    return torch.stack(rows).to(angles.dtype)
 
 
 def encode_qubits(features: Tensor) -> Tensor:
@@ -80,22 +110,6 @@ def encode_qubits(features: Tensor) -> Tensor:
     cos, sin = half.cos() / 2**0.5, half.sin() / 2**0.5
     phase = torch.polar(torch.ones_like(half), half)
     return torch.stack([(cos - sin) * phase.conj(), (cos + sin) * phase], dim=2)
-
-
-def encode(features: Tensor) -> Tensor:
-    """The product state of the encoded qubits, for each row.
-
-    Args:
-        features: shape (B, N), radians.
-
-    Returns:
-        Complex amplitudes, shape (B, 2**N).
-
-    Example:
-        >>> encode(torch.zeros(1, 1))
-        tensor([[0.7071+0.j, 0.7071+0.j]])
-    """
-    return product_states(encode_qubits(features))
 
 
 class QCML(nn.Sequential):

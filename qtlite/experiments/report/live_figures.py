@@ -23,7 +23,7 @@ from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.report import plots
 from qtlite.experiments.report.tables import accuracy_percent, select, with_weight_decay
-from qtlite.mapping import MappingNet, mapping_inputs, mapping_size, qubits_needed
+from qtlite.mapping import MappingNet, scaled, mapping_size, qubits_needed
 from qtlite.qnn import QNN
 
 N_QUBITS, N_BLOCKS = 4, 3  # the most that the circuit's figure offers
@@ -78,27 +78,11 @@ def mapping_nets() -> list[MappingNet]:
     nets = []
     for n_qubits in range(1, N_QUBITS + 1):
         generator = torch.Generator().manual_seed(n_qubits)
-        net = MappingNet(n_qubits + 1, activation="all", generator=generator)
+        net = MappingNet(n_qubits, generator=generator)
         p = QNN(n_qubits, N_BLOCKS, generator=generator)().detach()
-        net.standardise_output(generated_inputs(p))
+        net.standardise_output(scaled(p))
         nets.append(net)
     return nets
-
-
-def generated_inputs(probabilities: torch.Tensor) -> torch.Tensor:
-    """Rows for the mapping net as in the ``qtlite`` recipe: bits -1 and +1, 2**N p.
-
-    Args:
-        probabilities: p, shape (2**N,).
-
-    Returns:
-        Shape (2**N, N + 1).
-
-    Example:
-        >>> generated_inputs(torch.tensor([0.25, 0.75])).tolist()
-        [[-1.0, 0.5], [1.0, 1.5]]
-    """
-    return mapping_inputs(probabilities, len(probabilities), "scaled", (-1.0, 1.0))
 
 
 def circuit() -> LiveFigure:
@@ -158,7 +142,7 @@ def circuit_still(
         if n_shots is not None:
             counts = np.random.default_rng(0).multinomial(n_shots, p.double() / p.double().sum())
             p = torch.as_tensor(counts / n_shots, dtype=p.dtype)
-        return plots.state_bars({"probability": p, "generated weight": net(generated_inputs(p))})
+        return plots.state_bars({"probability": p, "generated weight": net(scaled(p))})
 
 
 def counts() -> LiveFigure:

@@ -7,13 +7,13 @@ import copy
 import torch
 from torch import Tensor
 
-from qtlite.generated import GeneratedNetwork
 
 # Smaller parts of the largest singular value count as zero: single precision, in which networks
 # are trained, cannot tell such a direction from none.
 RELATIVE_TOLERANCE = torch.finfo(torch.float32).eps
 STEP = 1e-5  # of the central differences in double precision: errors of about 1e-10
 
+from qtlite.quantum_train import GeneratedNetwork
 
 @torch.no_grad()
 def singular_values(model: GeneratedNetwork) -> Tensor:
@@ -71,9 +71,10 @@ def effective_rank(model: GeneratedNetwork) -> int:
     affine, whatever its width.
 
     Example:
-        >>> from qtlite import QuantumTrain
+        >>> from qtlite import MappingNet, QuantumTrain
         >>> target = torch.nn.Linear(30, 10)
-        >>> affine = QuantumTrain(target, 1, activation="none", normalisation="none")
+        >>> net = MappingNet(9, activation="none")
+        >>> affine = QuantumTrain(target, 1, mapping=net, normalisation="none")
         >>> _ = affine.qnn.requires_grad_(False)
         >>> affine.n_trainable, effective_rank(affine)  # N + 1 slopes and one constant
         (233, 11)

@@ -23,7 +23,7 @@ from qtlite.experiments.records.records import environment, record_id
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
 from qtlite.experiments.train.process import keep_freed_memory
 from qtlite.export.atomic import whole_file
-from qtlite.generated import GeneratedNetwork
+from qtlite.quantum_train import GeneratedNetwork
 
 CHECKPOINT = "checkpoint.pt"
 EVALUATION_BATCH = 1000  # images; larger ones leave the cache

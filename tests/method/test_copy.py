@@ -1,0 +1,63 @@
+"""The method's files are copied into coursework: they run there, without the engine."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import qtlite
+
+PROGRAM = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {"numba", "llvmlite", "torchvision", "pandas", "matplotlib"}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuse())
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from qtlite import QuantumTrain
+
+torch.manual_seed(0)
+digits = load_digits()
+images = torch.tensor(digits.images, dtype=torch.float32).flatten(1) / 8 - 1
+labels = torch.tensor(digits.target)
+model = QuantumTrain(nn.Linear(64, 10), n_blocks=2)
+optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+for step in range(80):
+    loss = nn.functional.cross_entropy(model(images[:1500]), labels[:1500])
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+plain = model.to_classical()
+accuracy = (plain(images[1500:]).argmax(1) == labels[1500:]).float().mean().item()
+engine = [name for name in sys.modules if name.startswith("qtlite.engine")]
+print(accuracy, len(engine), sys.modules["qtlite"].__file__)
+"""
+
+
+def run(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=folder, capture_output=True, text=True, check=True
+    )
+    accuracy, n_engine, path = done.stdout.split()
+    assert Path(path).is_relative_to(folder)
+    return float(accuracy), int(n_engine)
+
+
+def test_the_copied_files_train_digits_without_the_engine_and_with_it(tmp_path):
+    package = Path(qtlite.__file__).parent
+    copied = tmp_path / "qtlite"
+    copied.mkdir()
+    for path in package.glob("*.py"):
+        shutil.copy(path, copied)
+    alone, n_engine = run(tmp_path)
+    assert n_engine == 0
+    shutil.copytree(package / "engine", copied / "engine")
+    beside, n_engine = run(tmp_path)
+    assert n_engine > 0
+    assert alone > 0.7
+    assert abs(alone - beside) < 0.1
