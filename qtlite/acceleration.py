@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 engine = None

@@ -82,7 +82,9 @@ def _check_parameters(parameters: Mapping[str, nn.Parameter]) -> None:
             )
         else:
             continue
-        raise ValueError(f"target must have dense float parameters of one kind, got {name}, {problem}")
+        raise ValueError(
+            f"target must have dense float parameters of one kind, got {name}, {problem}"
+        )
 
 
 def count_weights(shapes: Mapping[str, torch.Size]) -> int:

@@ -32,9 +32,7 @@ FEW_NUMBERS = 2**19  # of all layers' outputs: so few are stored for the backwar
 PARALLEL_WORK = 2**24  # multiply-adds: fewer are done before a thread has started
 
 
-def mapping(
-    net: nn.Sequential, bit_values: tuple[float, float], column: Tensor
-) -> Tensor | None:
+def mapping(net: nn.Sequential, bit_values: tuple[float, float], column: Tensor) -> Tensor | None:
     """Map the rows of Eq. 2 that belong to a column.
 
     Args:
@@ -202,7 +200,15 @@ class _CompiledMLP(torch.autograd.Function):
             (n_blocks if keeps else 0, layout.rounded[-2], loops.ROWS), np.float32
         )
         bits = (layout.n_bits, *map(np.float32, bit_values))
-        ctx.kept = (bits, column.contiguous().numpy(force=True), layout.rounded, layout.has_tanh, packed, tables, last_hidden)
+        ctx.kept = (
+            bits,
+            column.contiguous().numpy(force=True),
+            layout.rounded,
+            layout.has_tanh,
+            packed,
+            tables,
+            last_hidden,
+        )
         outputs = np.empty(n_rows, np.float32)
         _share_out(n_shares, lambda share: loops.forward(*ctx.kept, outputs, *share))
         ctx.layout, ctx.bit_values, ctx.n_shares = layout, bit_values, n_shares

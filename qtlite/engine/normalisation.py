@@ -103,9 +103,7 @@ class _Normalise(torch.autograd.Function):
 
         values = np.ascontiguousarray(numbers.numpy(force=True))
         outputs, ctx.inverse_deviations = np.empty_like(values), np.empty(layout.n_rows)
-        loops.forward(
-            values, layout.tensors, layout.used_scales, outputs, ctx.inverse_deviations
-        )
+        loops.forward(values, layout.tensors, layout.used_scales, outputs, ctx.inverse_deviations)
         outputs, ctx.layout = torch.from_numpy(outputs), layout
         ctx.save_for_backward(numbers, outputs)
         return layout.offsets(outputs)

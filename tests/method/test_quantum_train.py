@@ -12,7 +12,6 @@ from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import recipe_config
-
 from qtlite.inject import split_weights, weight_shapes
 from qtlite.mapping import FEATURES
 from qtlite.normalisation import normalise_weights, weight_scales

@@ -72,9 +72,7 @@ def test_a_gradient_penalty(dtype):
     model, x = small().to(dtype), X.to(dtype)
 
     def penalty(model, x):
-        (slope,) = torch.autograd.grad(
-            model(x).square().sum(), model.qnn.angles, create_graph=True
-        )
+        (slope,) = torch.autograd.grad(model(x).square().sum(), model.qnn.angles, create_graph=True)
         return slope.square().sum()
 
     names = [name for name, _ in model.named_parameters()]

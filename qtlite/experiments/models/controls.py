@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from qtlite.circuit import ry_only
 from qtlite.experiments.controls import CONTROLS
-from qtlite.mapping import MappingNet, basis_bits, fully_connected, mapping_size, qubits_needed, standardise
+from qtlite.mapping import (
+    MappingNet,
+    basis_bits,
+    fully_connected,
+    mapping_size,
+    qubits_needed,
+    standardise,
+)
 from qtlite.qnn import QNN
 from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
 

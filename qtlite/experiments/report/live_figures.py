@@ -23,7 +23,7 @@ from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.report import plots
 from qtlite.experiments.report.tables import accuracy_percent, select, with_weight_decay
-from qtlite.mapping import MappingNet, scaled, mapping_size, qubits_needed
+from qtlite.mapping import MappingNet, mapping_size, qubits_needed, scaled
 from qtlite.qnn import QNN
 
 N_QUBITS, N_BLOCKS = 4, 3  # the most that the circuit's figure offers
