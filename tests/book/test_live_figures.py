@@ -12,8 +12,7 @@ from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY, recipe_config
-from qtlite.experiments.report import live_figures
-from qtlite.experiments.report.plots import accuracy_by_blocks
+from qtlite.experiments.report import figures, live_figures
 from qtlite.mapping import MappingNet
 
 SCRIPTS = Path(__file__).parents[2] / "book" / "_static"
@@ -138,7 +137,7 @@ def test_every_recipe_is_drawn():
         record["config"] = recipe_config(record["recipe"], "mnist").to_dict()
     data = live_figures.accuracy(records, "mnist").data
     assert [recipe["name"] for recipe in data["recipes"]] == list(RECIPES)
-    labels = [line.get_label() for line in accuracy_by_blocks(data).axes[0].get_lines()]
+    labels = [line.get_label() for line in figures.accuracy_by_blocks(data).axes[0].get_lines()]
     assert {f"recipe {name}" for name in RECIPES} <= set(labels)
 
 
@@ -157,7 +156,7 @@ def test_every_level_line_is_drawn():
     data = live_figures.accuracy(records, "cifar10").data
     names = [line["name"] for line in data["classical"]]
     assert len(set(names)) == 4
-    drawn = [line.get_label() for line in accuracy_by_blocks(data).axes[0].get_lines()]
+    drawn = [line.get_label() for line in figures.accuracy_by_blocks(data).axes[0].get_lines()]
     assert set(names) <= set(drawn)
 
 
@@ -167,14 +166,9 @@ def test_accuracy_needs_a_table():
 
 
 def test_html_holds_data_and_still_image():
-    figure = live_figures.LiveFigure("counts", {"text": "</script>"}, plots_figure(), 'say "a"')
+    still = figures.lines([0, 1], {"a": [0, 1]}, x_label="x", y_label="y")
+    figure = live_figures.LiveFigure("counts", {"text": "</script>"}, still, 'say "a"')
     page = figure._repr_mimebundle_()["text/html"]
     assert page.count("</script>") == 1
     assert "say &quot;a&quot;" in page
     assert "data:image/svg+xml;base64," in page
-
-
-def plots_figure():
-    from qtlite.experiments.report.plots import lines
-
-    return lines([0, 1], {"a": [0, 1]}, x_label="x", y_label="y")
