@@ -68,7 +68,7 @@ def _records(path: Path) -> Any:
 
 
 def _configs(path: Path) -> Any:
-    from qtlite.experiments.train.sweep import read_configs
+    from qtlite.experiments.train.trials import read_configs
 
     return read_configs(path)
 
