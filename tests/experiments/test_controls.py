@@ -172,9 +172,11 @@ def test_bad_input():
         mlp_widths(14, 457, (4, 4))
     with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
         build_control("hashed", toy(), 0)
-    with pytest.raises(ValueError, match="n_values must be at least 1, got 0"):
-        RandomSubspace(toy(), 0)
-    for make in (lambda n: HashedWeights(toy(), n), lambda n: SpreadVector(n, 50)):
+    for make in (
+        lambda n: HashedWeights(toy(), n),
+        lambda n: RandomSubspace(toy(), n),
+        lambda n: SpreadVector(n, 50),
+    ):
         for n_values in (-1, 0, 51):
             message = f"n_values must be between 1 and 50, got {n_values}"
             with pytest.raises(ValueError, match=message):
