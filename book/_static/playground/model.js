@@ -73,7 +73,8 @@ function qtlitePlaygroundModel({ PortableRandom }, engine, { Network }) {
         this.byProbability = new Float64Array(2 ** N_QUBITS);
       }
       const { widths, angles } = this.counts;
-      this.mapping = new MappingNet(widths, N_QUBITS, N_WEIGHTS, BITS[state.bits], this.hasCircuit);
+      const bits = BITS[this.hasCircuit ? state.bits : "minus_plus"];
+      this.mapping = new MappingNet(widths, N_QUBITS, N_WEIGHTS, bits, this.hasCircuit);
       this.net = this.parameters.subarray(angles); // shares memory with the parameters
       let place = 0;
       for (let layer = 0; layer + 1 < widths.length; layer++) {
