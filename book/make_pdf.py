@@ -23,15 +23,18 @@ PRINTED = SITE / "book/print.html"
 PDF = ROOT / "_build/qtlite.pdf"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 LARGEST = 10e6  # bytes
-LEFT_OUT = ".headerlink, .copybtn, script, button, .prev-next-footer, .live-drawn, form.quick-check details"
+LEFT_OUT = ".headerlink, .copybtn, script, button, .live-drawn, form.quick-check details"
 STYLE = """
-html, body { background: white; display: block; font-size: 10pt; height: auto; overflow: visible; }
+html, body { background: white; display: block; font-size: 10pt; height: auto; }
+html, body { overflow: visible; }
 main.bd-content, article { display: block; max-width: none; padding: 0; width: 100%; }
 section.chapter { break-before: page; }
 table, pre, figure, .admonition { font-size: 8.5pt; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 table { width: auto; } td, th { overflow-wrap: break-word; white-space: normal; }
-.pst-scrollable-table-container, .cell_output, div.math, figure, pre, article { overflow: visible !important; }
+.pst-scrollable-table-container, .cell_output, div.math, figure, pre, article {
+  overflow: visible !important;
+}
 figure, img, tr { break-inside: avoid; } h1, h2, h3 { break-after: avoid; }
 img { max-width: 100% !important; height: auto; }
 details > :not(summary) { display: block; }
@@ -163,9 +166,7 @@ def main() -> int:
             PRINTED.unlink(missing_ok=True)
             server.shutdown()
     size = PDF.stat().st_size
-    print(
-        f"{PDF.relative_to(ROOT)}: {max(starts.values(), default=0)} pages and more, {size / 1e6:.1f} MB"
-    )
+    print(f"{PDF.relative_to(ROOT)}: {len(starts)} chapters, {size / 1e6:.1f} MB")
     return 0 if size <= LARGEST else 1
 
 

@@ -11,7 +11,7 @@ TYPES = {"software": "software", "article": "article"}
 
 
 def entries() -> dict[str, dict]:
-    """What is to be cited, by BibTeX key: the software, and the paper whose method it implements."""
+    """What is to be cited, by BibTeX key: the software, and the paper with its method."""
     software = yaml.safe_load(CITATION.read_text(encoding="utf-8"))
     software = {"year": software["date-released"][:4], **software}
     return {"qtlite": software, "liu2024quantumtrain": software["preferred-citation"]}

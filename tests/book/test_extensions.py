@@ -1,4 +1,4 @@
-"""The book's Sphinx extensions: quick checks, the reference, the repository's address, citations."""
+"""The book's Sphinx extensions: quick checks, the reference, the address, citations."""
 
 import importlib.util
 import re

@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +74,8 @@ TOO_WIDE = """() => {
       const text = document.createRange();
       text.selectNodeContents(cell);
       const tall = text.getBoundingClientRect().height;
-      if (tall / parseFloat(getComputedStyle(cell).lineHeight) > 4.5 && cell.textContent.length < 60) {
+      const lines = tall / parseFloat(getComputedStyle(cell).lineHeight);
+      if (lines > 4.5 && cell.textContent.length < 60) {
         found.push("first column folded: " + cell.textContent.trim());
         break;
       }
