@@ -2,7 +2,7 @@
 
 The circuit runs once more when the file is loaded. On the machine and with the versions that wrote
 the file, the weights are the same bit for bit. Elsewhere (another processor, another version of
-PyTorch) sums may be done in another order, and weights differ by rounding: about 1e-6 of their size.
+PyTorch) sums may be done in another order, and weights differ by about 1e-6 of their size.
 A fingerprint in the file, compared within a tolerance, refuses any other weights.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -150,12 +149,12 @@ def load_compressed(
         _check_size(stored.options, tensors)
     shapes = {name: torch.Size(shape) for name, shape in stored.shapes.items()}
     if _name(block) != stored.block:
-        raise ValueError(f"block must be {stored.block!r} as in the file, got {_name(block)!r}")
+        raise ValueError(f"block must be {stored.block!r} as in {path}, got {_name(block)!r}")
     with reading(path, "be a file of this target's weights", "target"):
         found = weight_shapes(target, list(shapes))
     if found != shapes:
         raise ValueError(
-            f"target must have the file's parameters {list(shapes)} in their shapes, "
+            f"target must have the parameters {list(shapes)} in the shapes of {path}, "
             f"got {type(target).__name__} with others"
         )
     with reading(path, "be the network of the file", "target"):

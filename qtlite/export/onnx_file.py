@@ -30,12 +30,13 @@ from qtlite.export.seal import check_seal, seal_file
 OPSET = 18  # the version of ONNX's operations that PyTorch's exporter writes without conversion
 
 # What open_onnx runs: none of these reads files, loops, or makes tensors of unpredictable sizes.
-OPERATIONS = frozenset(
-    "Add AveragePool BatchNormalization Cast Clip Concat Constant Conv DequantizeLinear Div Elu Erf "
-    "Exp Flatten Gather Gelu Gemm GlobalAveragePool Identity LayerNormalization LeakyRelu MatMul "
-    "MaxPool Mul Neg Pow QuantizeLinear ReduceMean Relu Reshape Shape Sigmoid Slice Softmax Sqrt "
-    "Squeeze Sub Tanh Transpose Unsqueeze".split()
-)
+OPERATIONS = {
+    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv",
+    "DequantizeLinear", "Div", "Elu", "Erf", "Exp", "Flatten", "Gather", "Gelu", "Gemm",
+    "GlobalAveragePool", "Identity", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul",
+    "Neg", "Pow", "QuantizeLinear", "ReduceMean", "Relu", "Reshape", "Shape", "Sigmoid", "Slice",
+    "Softmax", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+}  # fmt: skip
 
 
 def save_onnx(
@@ -185,9 +186,10 @@ def _check_graph(content: bytes) -> None:
         shapes[value.name] = tuple(sizes)
     n_numbers = n_products = prod(shapes[graph.input[0].name])
     for node in graph.node:
-        window = next((a.ints for a in node.attribute if a.name == "kernel_shape"), (1,))
-        longest = max((size for name in node.input[1:2] for size in shapes[name]), default=1)
+        window = next((a.ints for a in node.attribute if a.name == "kernel_shape"), ())
+        weight = shapes[node.input[1]] if node.op_type in ("Conv", "Gemm", "MatMul") else ()
+        n_terms = prod(weight[1:]) if node.op_type == "Conv" else max((prod(window), *weight[-2:]))
         for n_outputs in (prod(shapes[name]) for name in node.output if name):
             n_numbers += n_outputs
-            n_products += n_outputs * prod(window) * longest
+            n_products += n_outputs * n_terms
     check_cost(n_numbers, n_products)

@@ -150,7 +150,7 @@ def test_compressed_form_of_ones_own_block(tmp_path):
     with pytest.raises(ValueError, match="block must be the model's own 'my_block', got 'ry_lin"):
         save_compressed(model, path)
     save_compressed(model, path, block=my_block)
-    with pytest.raises(ValueError, match="block must be 'my_block' as in the file, got 'ry_lin"):
+    with pytest.raises(ValueError, match="block must be 'my_block' as in .*a.sft, got 'ry_lin"):
         load_compressed(path, nn.Linear(3, 2))
     again, _ = load_compressed(path, nn.Linear(3, 2), block=my_block)
     assert torch.equal(again.to_classical().weight, model.to_classical().weight)
@@ -178,7 +178,9 @@ def test_compressed_form_of_another_target_or_of_none(tmp_path):
     path = save_compressed(QuantumTrain(batchnorm, 1, names=["0.weight"]), tmp_path / "a.sft")
     with pytest.raises(ValueError, match="names must be parameters of the target"):
         load_compressed(path, nn.Linear(4, 3))
-    with pytest.raises(ValueError, match="target must have the file's parameters"):
+    with pytest.raises(
+        ValueError, match="target must have the parameters .* in the shapes of .*a.sft"
+    ):
         load_compressed(path, nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)))
     with pytest.raises(ValueError, match="target must be the network of the file"):
         load_compressed(path, nn.Sequential(nn.Linear(4, 3)))
