@@ -16,7 +16,7 @@ const qtlitePlaygroundCharts = (() => {
 
   /* A canvas's pen, for a drawing of the canvas's width and a height in CSS pixels. */
   function begin(canvas, height) {
-    const width = canvas.clientWidth;
+    const width = Math.max(1, canvas.clientWidth); // 0 while nothing is laid out
     const scale = window.devicePixelRatio || 1;
     const [w, h] = [Math.round(width * scale), Math.round(height * scale)];
     if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
@@ -61,35 +61,48 @@ const qtlitePlaygroundCharts = (() => {
     const [stepX, stepY] = [Math.min(width / nBlocks, 1.6 * step), height / nQubits];
     const left = (width - stepX * nBlocks) / 2;
     const radius = Math.min(0.42 * step, 0.42 * stepY);
+    const place = (i) => [
+      left + (Math.floor(i / nQubits) + 0.5) * stepX,
+      ((i % nQubits) + 0.5) * stepY,
+    ];
+    // one path for all parts of a kind: a path of its own for each dial would take ten times as long
+    const path = (each) => {
+      pen.beginPath();
+      angles.forEach((angle, i) => each(...place(i), start[i] - Math.PI / 2, angle - Math.PI / 2)); // 0 is up
+    };
     pen.strokeStyle = colours.grid;
     pen.lineWidth = 1;
+    pen.beginPath();
     for (let qubit = 0; qubit < nQubits; qubit++) {
-      const y = (qubit + 0.5) * stepY;
-      line(pen, [[0, y], [width, y]], { colour: colours.grid, width: 1 });
+      pen.moveTo(0, (qubit + 0.5) * stepY);
+      pen.lineTo(width, (qubit + 0.5) * stepY);
     }
-    for (let block = 0; block < nBlocks; block++) {
-      for (let qubit = 0; qubit < nQubits; qubit++) {
-        const place = block * nQubits + qubit;
-        const [x, y] = [left + (block + 0.5) * stepX, (qubit + 0.5) * stepY];
-        const [from, to] = [start[place] - Math.PI / 2, angles[place] - Math.PI / 2]; // 0 is up
-        pen.fillStyle = colours.paper;
-        pen.strokeStyle = colours.muted;
-        pen.lineWidth = 0.8;
-        pen.beginPath();
-        pen.arc(x, y, radius, 0, 2 * Math.PI);
-        pen.fill();
-        pen.stroke();
-        pen.fillStyle = colours.circuit;
-        pen.globalAlpha = 0.35;
-        pen.beginPath();
-        pen.moveTo(x, y);
-        pen.arc(x, y, radius, Math.min(from, to), Math.max(from, to));
-        pen.fill();
-        pen.globalAlpha = 1;
-        const tip = [x + radius * Math.cos(to), y + radius * Math.sin(to)];
-        line(pen, [[x, y], tip], { colour: colours.circuit, width: Math.max(1.2, radius / 5) });
-      }
-    }
+    pen.stroke();
+    path((x, y) => {
+      pen.moveTo(x + radius, y);
+      pen.arc(x, y, radius, 0, 2 * Math.PI);
+    });
+    pen.fillStyle = colours.paper;
+    pen.strokeStyle = colours.muted;
+    pen.lineWidth = 0.8;
+    pen.fill();
+    pen.stroke();
+    path((x, y, from, to) => {
+      pen.moveTo(x, y);
+      pen.arc(x, y, radius, Math.min(from, to), Math.max(from, to));
+      pen.closePath();
+    });
+    pen.fillStyle = colours.circuit;
+    pen.globalAlpha = 0.35;
+    pen.fill();
+    pen.globalAlpha = 1;
+    path((x, y, from, to) => {
+      pen.moveTo(x, y);
+      pen.lineTo(x + radius * Math.cos(to), y + radius * Math.sin(to));
+    });
+    pen.strokeStyle = colours.circuit;
+    pen.lineWidth = Math.max(1.2, radius / 5);
+    pen.stroke();
   }
 
   /* The x with P(X > x) = share for X the square of a standard normal number, that is 2^N p of a random
@@ -138,7 +151,7 @@ const qtlitePlaygroundCharts = (() => {
   /* Weights as coloured pixels, in tiles; what is negative is of another colour than what is positive. */
   const stamp = typeof document === "undefined" ? null : document.createElement("canvas");
 
-  function tiles(pen, values, start, { rows, columns, nTiles, perRow, left, top, size, largest }) {
+  function tiles(pen, values, start, { rows, columns, nTiles, perRow, largest }, box) {
     const gap = nTiles > 1 ? 1 : 0;
     const [w, h] = [perRow * (columns + gap) - gap, Math.ceil(nTiles / perRow) * (rows + gap) - gap];
     [stamp.width, stamp.height] = [w, h];
@@ -158,36 +171,34 @@ const qtlitePlaygroundCharts = (() => {
     }
     stampPen.putImageData(image, 0, 0);
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(stamp, left, top, w * size, h * size);
-    return h * size;
+    pen.drawImage(stamp, ...box);
   }
 
   function weights(canvas, height, values) {
     const { pen, width } = begin(canvas, height);
-    let top = 12;
     const layers = [
-      ["8 filters of 5 × 5", 0, { rows: 5, columns: 5, nTiles: 8, perRow: 8, largest: 0.6 }],
-      ["12 × 8 filters of 5 × 5", 208, { rows: 5, columns: 5, nTiles: 96, perRow: 24, largest: 0.22 }],
-      ["192 inputs to 20", 2620, { rows: 20, columns: 192, nTiles: 1, perRow: 1, largest: 0.22 }],
-      ["20 inputs to 10", 6480, { rows: 10, columns: 20, nTiles: 1, perRow: 1, largest: 0.7 }],
+      ["8 filters of 5 × 5", 0, { rows: 5, columns: 5, nTiles: 8, perRow: 8, largest: 0.6 }, 1],
+      ["12 × 8 filters of 5 × 5", 208, { rows: 5, columns: 5, nTiles: 96, perRow: 16, largest: 0.22 }, 1],
+      ["192 inputs to 20", 2620, { rows: 20, columns: 192, nTiles: 1, perRow: 1, largest: 0.22 }, 1.4],
+      ["20 inputs to 10", 6480, { rows: 10, columns: 20, nTiles: 1, perRow: 1, largest: 0.7 }, 0.4],
     ];
-    const free = height - 4 * 20;
-    for (const [label, start, layer] of layers) {
+    // pixels of a tile are as high as wide, but for the last two layers; all that if there is room
+    const natural = layers.map(([, , { rows, columns, nTiles, perRow }, stretch]) =>
+      (stretch * width * Math.ceil(nTiles / perRow) * (rows + 1)) / (perRow * (columns + 1)));
+    const shrink = Math.min(1, (height - 4 * 20) / natural.reduce((a, b) => a + b));
+    let top = 12;
+    layers.forEach(([label, start, layer], i) => {
       write(pen, label, 0, top);
-      top += 6;
-      const across = layer.perRow * (layer.columns + 1) - 1;
-      const down = Math.ceil(layer.nTiles / layer.perRow) * (layer.rows + 1) - 1;
-      const share = { 0: 0.24, 208: 0.36, 2620: 0.2, 6480: 0.2 }[start];
-      const size = Math.min(width / across, (share * free) / down);
-      top += tiles(pen, values, start, { ...layer, left: 0, top, size }) + 17;
-    }
+      tiles(pen, values, start, layer, [0, top + 6, width, shrink * natural[i]]);
+      top += shrink * natural[i] + 21;
+    });
   }
 
   /* Test digits with the network's answers; wrong ones are framed. */
   function digits(canvas, height, { images, labels, answers, columns = 5 }) {
     const { pen, width } = begin(canvas, height);
     const size = width / columns;
-    const rows = Math.floor(height / size);
+    const rows = Math.min(columns, Math.floor(height / size));
     const [w, h] = [columns * 28, rows * 28];
     [stamp.width, stamp.height] = [w, h];
     const stampPen = stamp.getContext("2d");

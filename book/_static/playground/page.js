@@ -96,12 +96,12 @@
   }
 
   const panels = {
-    angles: panel("angles", "1 Angles", 230, "Each dial is one Ry angle. The sector shows how far training turned it."),
-    probabilities: panel("probabilities", "2 Probabilities", 230, "2ᴺ p of all 8,192 basis states, sorted. Dashed: a random state (Porter–Thomas)."),
-    weights: panel("weights", "3 Weights", 230, "All 6,690 generated weights. Blue is negative, orange positive."),
-    digits: panel("digits", "4 Answers", 230, "Test digits that training never saw. Orange: wrong."),
-    loss: panel("loss", "Training loss / nat", 220, "Cross-entropy of each batch, and its running mean."),
-    accuracy: panel("test", "Test accuracy / %", 220, "After each epoch, on 297 test digits."),
+    angles: panel("angles", "1 Angles", 236, "Each dial is one Ry angle. The sector shows how far training turned it."),
+    probabilities: panel("probabilities", "2 Probabilities", 236, "2ᴺ p of all 8,192 basis states, sorted. Dashed: a random state (Porter–Thomas)."),
+    weights: panel("weights", "3 Weights", 236, "All 6,690 generated weights. Blue is negative, orange positive."),
+    digits: panel("digits", "4 Answers", 236, "Test digits that training never saw. Orange: wrong."),
+    loss: panel("loss", "Training loss / nat", 290, "Cross-entropy of each batch, and its running mean."),
+    accuracy: panel("test", "Test accuracy / %", 290, "After each epoch, on 297 test digits."),
     confusion: panel("confusion", "Confusion", 290, "Test digits by their class and by the network's answer."),
   };
   const legend = make("ul", { class: "play-legend" });
@@ -129,8 +129,7 @@
         labelled("blocks", "Blocks L", blocks, blocksSay), choice("entanglement", "Entanglement"),
         choice("shots", "Shots"), choice("feature", "The net sees"), choice("bits", "Bits as"),
         choice("normalisation", "Normalisation"), labelled("rate", "Learning rate", rate, rateSay, recipe),
-        labelled("seed", "Seed", seed)),
-      budget),
+        labelled("seed", "Seed", seed), budget)),
     make("div", { class: "play-pipeline" },
       ...["angles", "probabilities", "weights", "digits"].map((name) => panels[name].figure)),
     make("div", { class: "play-results" },
@@ -201,10 +200,16 @@
         `${percent(snapshot.test.accuracy)} of the test digits.`;
       isPlaying = false;
     }
+    if (run.losses.length && !performance.getEntriesByName("playground-loss").length) {
+      performance.mark("playground-loss");
+    }
     place.dataset.step = snapshot.step;
     place.dataset.accuracy = shown.test.accuracy;
     showButtons();
-    requestDrawing(snapshot.test !== null);
+    showScores();
+    // what tests show changes once an epoch; with reduced motion, everything does
+    if (snapshot.test) drawAll();
+    else if (!isReduced.matches) requestDrawing(["angles", "probabilities", "weights", "loss"]);
   }
 
   // ---- showing --------------------------------------------------------------------------------
@@ -233,7 +238,7 @@
     const what = state.source === "random_subspace" ? "coordinates" : "in the mapping net";
     budget.replaceChildren(
       make("strong", {}, `${number(total)} numbers are trained`),
-      `: ${angles ? `${number(angles)} angles and ` : ""}${number(mapping)} ${what}. They make 6,690 weights.`);
+      `: ${angles ? `${number(angles)} angles and ` : ""}${number(mapping)} ${what}. They make 6,690.`);
     const { figure } = panels.angles;
     figure.querySelector("h3").textContent =
       state.source === "frozen_circuit" ? "1 Angles (frozen)" : "1 Angles";
@@ -241,17 +246,25 @@
   }
 
   const isReduced = matchMedia("(prefers-reduced-motion: reduce)");
-  let isRequested = false;
-  function requestDrawing(isEpoch) {
-    showScores();
-    if (isReduced.matches && !isEpoch && isPlaying) return; // pictures change once an epoch
-    if (isRequested) return;
-    isRequested = true;
-    requestAnimationFrame(() => {
-      isRequested = false;
-      drawAll();
-    });
+  const waitingPanels = new Set();
+
+  /* Draw panels one a frame, so that the page answers at any moment. */
+  function requestDrawing(names) {
+    const isIdle = waitingPanels.size === 0;
+    for (const name of names) waitingPanels.add(name);
+    if (isIdle && waitingPanels.size) requestAnimationFrame(drawNext);
   }
+
+  function drawNext() {
+    const [name] = waitingPanels;
+    waitingPanels.delete(name);
+    if (shown?.run === run.id) {
+      describe(name, DRAW[name](panels[name].canvas, panels[name].height));
+    }
+    if (waitingPanels.size) requestAnimationFrame(drawNext);
+  }
+
+  const drawAll = () => requestDrawing(Object.keys(panels));
 
   function showScores() {
     const { step, nSteps, stepsPerEpoch, test } = shown;
@@ -261,11 +274,11 @@
     loss.textContent = run.losses.length ? mean(run.losses).at(-1)[1].toFixed(3) : "–";
   }
 
-  /* A running mean over about an epoch. */
+  /* A running mean over some six steps. */
   function mean(points) {
     let value = points[0]?.[1];
     return points.map(([x, y], i) => {
-      value += (y - value) / Math.min(i + 1, 8);
+      value += (y - value) / Math.min(i + 1, 6);
       return [x, value];
     });
   }
@@ -274,44 +287,59 @@
     panels[name].canvas.setAttribute("aria-label", words);
   }
 
-  function drawAll() {
-    if (!shown || shown.run !== run.id) return;
-    const { angles, probabilities, weights, test } = shown;
-    const at = (name) => [panels[name].canvas, panels[name].height];
-    if (angles) {
-      charts.dials(...at("angles"), { angles, start: run.start, nBlocks: state.blocks });
-      charts.probabilities(...at("probabilities"), probabilities);
-      describe("angles", `${angles.length} angles of 13 qubits and ${state.blocks} blocks, as dials`);
-      describe("probabilities", `Sorted probabilities: the largest is ${probabilities[0].toFixed(1)} times 2 to the ` +
-        `minus 13, the median ${probabilities[128].toFixed(2)}; of a random state about 15 and 0.45`);
-    } else {
-      const words = state.source === "hypernetwork"
-        ? ["No circuit: the net sees", "only the bits of each index."]
-        : ["No circuit: a random matrix", "makes the weights."];
-      charts.nothing(...at("angles"), words);
-      charts.nothing(...at("probabilities"), ["No probabilities."]);
-      describe("angles", words.join(" "));
-      describe("probabilities", "No probabilities");
-    }
-    charts.weights(...at("weights"), weights);
-    describe("weights", "6,690 weights of four layers as coloured pixels");
-    charts.digits(...at("digits"), { ...images, answers: test.answers });
-    const nWrong = test.answers.reduce((sum, a, i) => sum + (i < 20 && a !== images.labels[i]), 0);
-    describe("digits", `20 test digits, ${nWrong} of them read wrongly`);
-    charts.confusion(...at("confusion"), { ...images, answers: test.answers });
-    describe("confusion", `Confusion matrix: ${percent(test.accuracy)} on its diagonal`);
-    const runs = [run, ...kept];
-    charts.curves(...at("loss"), {
-      runs: runs.map(({ losses }) => mean(losses)), faint: run.losses, nEpochs: EPOCHS,
-      ticks: [0, 0.5, 1, 1.5, 2, 2.5], format: String,
-    });
-    describe("loss", run.losses.length ? `Loss now ${loss.textContent} nat` : "No loss yet");
-    charts.curves(...at("accuracy"), {
-      runs: runs.map(({ points }) => points), nEpochs: EPOCHS, ticks: [0, 20, 40, 60, 80, 100], format: String,
-    });
-    describe("accuracy", runs.map(({ name, points }) => `${name}: ${points.at(-1)?.[1].toFixed(1)} %`).join("; "));
-    showLegend(runs);
+  function without(canvas, height, words) {
+    charts.nothing(canvas, height, words);
+    return words.join(" ");
   }
+
+  /* Draw each panel and return what is on it in words. */
+  const DRAW = {
+    angles(canvas, height) {
+      const { angles } = shown;
+      if (state.source === "hypernetwork") {
+        return without(canvas, height, ["No circuit: the net sees", "only the bits of each index."]);
+      }
+      if (!angles) return without(canvas, height, ["No circuit: a random matrix", "makes the weights."]);
+      charts.dials(canvas, height, { angles, start: run.start, nBlocks: state.blocks });
+      return `${angles.length} angles of 13 qubits and ${state.blocks} blocks, as dials`;
+    },
+    probabilities(canvas, height) {
+      const sorted = shown.probabilities;
+      if (!sorted) return without(canvas, height, ["No probabilities."]);
+      charts.probabilities(canvas, height, sorted);
+      return `Sorted probabilities times 8,192: the largest ${sorted[0].toFixed(1)}, the median ` +
+        `${sorted[128].toFixed(2)}; of a random state about 15 and 0.45`;
+    },
+    weights(canvas, height) {
+      charts.weights(canvas, height, shown.weights);
+      return "6,690 weights of four layers as coloured pixels";
+    },
+    digits(canvas, height) {
+      const { answers } = shown.test;
+      charts.digits(canvas, height, { ...images, answers });
+      const nWrong = answers.reduce((sum, a, i) => sum + (i < 25 && a !== images.labels[i]), 0);
+      return `25 test digits, ${nWrong} of them read wrongly`;
+    },
+    confusion(canvas, height) {
+      charts.confusion(canvas, height, { ...images, answers: shown.test.answers });
+      return `Confusion matrix: ${percent(shown.test.accuracy)} on its diagonal`;
+    },
+    loss(canvas, height) {
+      charts.curves(canvas, height, {
+        runs: [run, ...kept].map(({ losses }) => mean(losses)), faint: run.losses, nEpochs: EPOCHS,
+        ticks: [0, 0.5, 1, 1.5, 2, 2.5, 3], format: String,
+      });
+      return run.losses.length ? `Loss now ${loss.textContent} nat` : "No loss yet";
+    },
+    accuracy(canvas, height) {
+      const runs = [run, ...kept];
+      charts.curves(canvas, height, {
+        runs: runs.map(({ points }) => points), nEpochs: EPOCHS, ticks: [0, 20, 40, 60, 80, 100], format: String,
+      });
+      showLegend(runs);
+      return runs.map(({ name, points }) => `${name}: ${points.at(-1)[1].toFixed(1)} %`).join("; ");
+    },
+  };
 
   function showLegend(runs) {
     const items = runs.map(({ name, points }, i) =>
@@ -384,5 +412,5 @@
     says.textContent = `This address asks for what the page does not have: ${refused.join(", ")}. The default is used.`;
   }
   restart();
-  place.classList.add("play-ready");
+  performance.mark("playground-interactive");
 })();

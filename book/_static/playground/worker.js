@@ -1,11 +1,11 @@
 /* Training away from the page, so that the page never waits for it. Messages in:
      digits {digits}, reset {state, run}, play, pause, step
    and out:
-     snapshot {run, step, losses, ...}, about eight times a second and after every epoch. */
+     snapshot {run, step, losses, ...}, about six times a second and after every epoch. */
 "use strict";
 
 function qtlitePlaygroundWorker(self, { Training, unpackDigits }) {
-  const BETWEEN_SNAPSHOTS = 120; // milliseconds
+  const BETWEEN_SNAPSHOTS = 150; // milliseconds
   const N_RANKS = 256; // points of the sorted probabilities
   let data = null;
   let training = null;
