@@ -16,6 +16,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from _extensions.repository import repository_url
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "_build"
 JUPYTER_BOOK = Path(sys.executable).with_name("jupyter-book")
@@ -24,7 +26,7 @@ OPTIONS = ["-W", "-n", "--keep-going"]
 
 def seen_by_cells() -> list[Path]:
     """What a chapter's cells can read besides themselves."""
-    of_pages = ("book/*.md", "book/*.py", "book/_static/*", "book/_extensions/*")
+    of_pages = ("book/*.md", "book/api/*", "book/*.py", "book/_static/**/*", "book/_extensions/*")
     not_read = {path for pattern in of_pages for path in ROOT.glob(pattern)}
     beside_chapters = {path for path in ROOT.glob("book/**/*") if path.suffix != ".bib"} - not_read
     read = [ROOT / "requirements.lock", ROOT / "book/_static/draw-3.png"]
@@ -55,7 +57,7 @@ def digest(paths: Iterable[Path], *others: str) -> str:
 def main() -> int:
     """Build, and return the exit status: 0 only if nothing failed and nothing warned."""
     cells = digest(seen_by_cells(), data_present(), sys.version)
-    pages = digest(seen_by_pages(), cells)
+    pages = digest(seen_by_pages(), cells, repository_url())
     cells_marker, pages_marker = BUILT / "cells.sha256", BUILT / "clean.sha256"
 
     if not cells_marker.exists() or cells_marker.read_text() != cells:

@@ -28,6 +28,7 @@ def plain() -> Iterator[None]:
     """Switch the engine off: TensorCircuit simulates, PyTorch does the rest.
 
     Example:
+        >>> import torch
         >>> from qtlite import QNN
         >>> qnn = QNN(n_qubits=3, n_blocks=2)
         >>> with plain():

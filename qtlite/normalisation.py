@@ -38,34 +38,35 @@ class WeightScale:
 
 
 def weight_scales(
-    module: nn.Module, names: Iterable[str], gain: float = 2**0.5
+    module: nn.Module, names: Iterable[str], weight_gain: float = 2**0.5
 ) -> dict[str, WeightScale]:
-    """Choose a scale for each tensor of the target, gain/sqrt(fan-in) for matrices and kernels.
+    """Choose a scale for each tensor of the target.
 
-    Biases get half the scale of the matrix beside them. A vector without a matrix beside it, such
+    Matrices and kernels get weight_gain / sqrt(fan-in). Biases get half the scale of the matrix beside them. A vector without a matrix beside it, such
     as the gain and shift of a normalisation layer, is varied around the mean of its values, and a
     bias that starts constant around that constant: the only values of the target that are used.
 
     Args:
         module: the target network.
         names: its parameters to generate.
-        gain: standard deviation of weights times sqrt(fan-in); sqrt(2) suits ReLU (He et al. 2015).
+        weight_gain: standard deviation of weights times sqrt(fan-in); sqrt(2) suits ReLU (He et al.
+            2015).
 
     Raises:
-        ValueError: if the gain is not positive and finite, or such a vector's mean is not finite.
+        ValueError: if the gain is not between 1e-6 and 1e6, or such a vector's mean is not finite.
 
     Example:
-        >>> weight_scales(nn.Linear(4, 2), ["weight", "bias"], gain=1)["bias"]
+        >>> weight_scales(nn.Linear(4, 2), ["weight", "bias"], weight_gain=1)["bias"]
         WeightScale(has_rows=False, centre=0.0, scale=0.25)
     """
-    if not 1e-6 <= gain <= 1e6:
-        raise ValueError(f"weight_gain must be between 1e-6 and 1e6, got {gain}")
+    if not 1e-6 <= weight_gain <= 1e6:
+        raise ValueError(f"weight_gain must be between 1e-6 and 1e6, got {weight_gain}")
     scales = {}
     for name in names:
         tensor = module.get_parameter(name)
         if tensor.ndim > 1:
             fan_in = _fan_in(tensor)
-            scales[name] = WeightScale(fan_in >= SHORTEST_ROW, 0.0, gain * fan_in**-0.5)
+            scales[name] = WeightScale(fan_in >= SHORTEST_ROW, 0.0, weight_gain * fan_in**-0.5)
             continue
         owner = module.get_submodule(name.rpartition(".")[0])
         matrices = [p for p in owner.parameters(recurse=False) if p.ndim > 1]
@@ -75,7 +76,7 @@ def weight_scales(
         if not isfinite(centre):
             raise ValueError(f"target must have finite values in {name}, got a mean of {centre}")
         fan_in = max(map(_fan_in, matrices)) if matrices else max(tensor.numel(), 1)
-        scales[name] = WeightScale(False, centre, 0.5 * gain * fan_in**-0.5)
+        scales[name] = WeightScale(False, centre, 0.5 * weight_gain * fan_in**-0.5)
     return scales
 
 
@@ -103,7 +104,7 @@ def normalise_weights(
 
     Example:
         >>> import torch
-        >>> scales = weight_scales(nn.Linear(16, 1), ["weight"], gain=1)
+        >>> scales = weight_scales(nn.Linear(16, 1), ["weight"], weight_gain=1)
         >>> generated = {"weight": torch.tensor([[1.0] * 8 + [3.0] * 8])}
         >>> normalise_weights(generated, scales)["weight"][0, 6:10]
         tensor([-0.2500, -0.2500,  0.2500,  0.2500])
@@ -142,7 +143,7 @@ class Normalisation(nn.Module):
         >>> from qtlite.inject import weight_shapes
         >>> layer = nn.Linear(16, 1)
         >>> shapes = weight_shapes(layer)
-        >>> normalise = Normalisation(shapes, weight_scales(layer, shapes, gain=1))
+        >>> normalise = Normalisation(shapes, weight_scales(layer, shapes, weight_gain=1))
         >>> normalise(torch.tensor([1.0] * 8 + [3.0] * 8 + [2.0]))["weight"][0, 6:10]
         tensor([-0.2500, -0.2500,  0.2500,  0.2500])
     """

@@ -9,6 +9,7 @@ import re
 
 COLON = "\N{MODIFIER LETTER COLON}"  # stands in for a colon while napoleon reads
 MARKUP = re.compile(r"(``.*?``|`[^`]+`)|([*|]|_(?=\W|$))")
+ENDING = re.compile(r"(``[^`]+``)(?=\w)")  # ``Name``s
 
 
 def setup(app):
@@ -22,7 +23,8 @@ def _escape(app, what, name, obj, options, lines):
     for place, line in enumerate(lines):
         in_example = line.lstrip().startswith(">>>") or (in_example and bool(line.strip()))
         if not in_example:
-            lines[place] = MARKUP.sub(lambda found: found[1] or f"\\{found[2]}", line)
+            line = MARKUP.sub(lambda found: found[1] or f"\\{found[2]}", line)
+            lines[place] = ENDING.sub(r"\1\\ ", line)
     if what == "property" and lines:
         lines[0] = lines[0].replace(":", COLON)
 

@@ -82,7 +82,8 @@ def normalise(layout: TargetLayout, numbers: Tensor) -> dict[str, Tensor] | None
         >>> from qtlite.normalisation import weight_scales
         >>> layer = nn.Linear(16, 1)
         >>> shapes = weight_shapes(layer)
-        >>> layout = prepare_normalisation(shapes, weight_scales(layer, shapes, gain=1), "row")
+        >>> scales = weight_scales(layer, shapes, weight_gain=1)
+        >>> layout = prepare_normalisation(shapes, scales, "row")
         >>> normalise(layout, torch.tensor([1.0] * 8 + [3.0] * 8 + [2.0]))["weight"][0, 6:10]
         tensor([-0.2500, -0.2500,  0.2500,  0.2500])
     """

@@ -1,26 +1,27 @@
 """The compressed form: not the weights, but the angles and the mapping net that generate them.
 
-The circuit is run once more when the file is loaded. On the machine and with the versions that
-wrote the file, the weights come out bit for bit as they were. Elsewhere (another processor,
-another version of PyTorch) sums may be done in another order, and the weights then differ by
-rounding: about 1e-6 of their size.
+The circuit runs once more when the file is loaded. On the machine and with the versions that wrote
+the file, the weights are the same bit for bit. Elsewhere (another processor, another version of
+PyTorch) sums may be done in another order, and weights differ by about 1e-6 of their size.
+A fingerprint in the file, compared within a tolerance, refuses any other weights.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import torch
-from torch import nn
+from msgspec import Meta, Struct
+from torch import Tensor, nn
 
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.export.new_file import check_metadata, new_file, require
-from qtlite.export.safetensors_file import read_metadata, sort_header
-from qtlite.export.seal import OPEN_SEAL, seal_file
+from qtlite.export.new_file import check_finite, check_header, new_file, reading, require
+from qtlite.export.safetensors_file import read_metadata, write_sealed
 from qtlite.inject import count_weights, weight_shapes
 from qtlite.mapping import FEATURES, MappingNet, qubits_needed
 from qtlite.normalisation import Normalisation, WeightScale
@@ -28,6 +29,30 @@ from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
 
 _MAP = "quantum_train"  # the metadata entry that says how to build the map from angles to weights
+_TOLERANCE = 1e-3  # of fingerprints, relative to a tensor's norm; rounding is below 1e-5
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class _Options(Struct, forbid_unknown_fields=True):
+    n_blocks: Count
+    angles_per_block: Count
+    hidden: Annotated[list[Count], Meta(max_length=100)]
+    activation: str
+    feature: str
+    bit_values: tuple[float, float]
+    normalisation: str
+    center_feature: bool = False
+    center_output: bool = False
+    simulator: str = "auto"
+
+
+class _Map(Struct):
+    block: str
+    shapes: dict[str, list[int]]
+    scales: dict[str, WeightScale]
+    options: _Options
+    fingerprint: dict[str, list[float]] | None = None  # None in files of earlier versions
 
 
 def save_compressed(
@@ -38,22 +63,21 @@ def save_compressed(
     block: Block = ry_linear_cnot,
     overwrite: bool = False,
 ) -> Path:
-    """Write what a trained model needs to generate its weights; load it and compare every bit.
+    """Write what a trained model needs to generate its weights, load it and compare every bit.
 
     Args:
         model: trained; its target's own parameters and buffers (BatchNorm statistics, what
             ``names`` left out) go into the file with the angles and the mapping net.
-        path: where to write.
-        metadata: strings to keep in the file's header.
         block: the model's block of gates. The file holds its name, not its code.
-        overwrite: whether an existing file may be replaced.
+        path, metadata, overwrite: as for ``save_safetensors``.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the block is another than the model's, its probabilities come from anything
-            but a ``QNN``, or its mapping net or feature is not the library's own.
+        ValueError: if the model is no ``QuantumTrain``, its block is another, its probabilities
+            come from anything but a ``QNN``, its mapping net or feature is not the library's own,
+            or it has NaN in its weights.
         FileExistsError: if the file exists and ``overwrite`` is off.
         RuntimeError: if the file does not give the model's weights; it is not kept.
 
@@ -66,7 +90,9 @@ def save_compressed(
         >>> torch.equal(again.to_classical().weight, model.to_classical().weight)
         True
     """
-    check_metadata(metadata)
+    if not isinstance(model, QuantumTrain):
+        raise ValueError(f"model must be a QuantumTrain, got {type(model).__name__}")
+    header = check_header(metadata)
     require("safetensors")
     from safetensors.torch import save_file
 
@@ -87,15 +113,17 @@ def save_compressed(
     own = target.get_parameter(next(iter(model.normalise.shapes))).dtype
     if dtype != own:
         raise ValueError(f"model must have its target's precision {own}, got {dtype}")
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    notes = {**(metadata or {}), _MAP: json.dumps(_describe(model)), "seal": OPEN_SEAL}
+    with torch.no_grad():
+        before = model.weights()
+    check_finite((*model.named_parameters(), *before.items()), "model")
+    # copies, since the format refuses tensors that share memory
+    tensors = {name: t.detach().contiguous().clone() for name, t in model.state_dict().items()}
+    header[_MAP] = msgspec.json.encode(_describe(model, before)).decode()
     with new_file(path, overwrite) as unfinished:
-        save_file(tensors, unfinished, notes)
-        sort_header(unfinished)
-        seal_file(unfinished)
+        write_sealed(save_file, tensors, unfinished, header)
         again, _ = load_compressed(unfinished, target, block=block)
         with torch.no_grad():
-            before, after = model.weights(), again.to(model.qnn.angles.device).weights()
+            after = again.to(model.qnn.angles.device).weights()
         if not all(torch.equal(tensor, after[name]) for name, tensor in before.items()):
             raise RuntimeError("the written file must generate the model's weights, got others")
     return Path(path)
@@ -115,84 +143,106 @@ def load_compressed(
         The trained model, and the file's metadata.
 
     Raises:
-        ValueError: if the file is damaged, no such file, or of another target or block.
+        ValueError: if the file is damaged, no such file, of another target or block, or generates
+            other weights than those it was written with.
         FileNotFoundError: if there is no such file.
     """
     metadata = read_metadata(path)
     from safetensors.torch import load_file
 
-    if _MAP not in metadata:
-        raise ValueError(f"path must be a file of save_compressed's, got {path}")
-    try:
-        given = json.loads(metadata.pop(_MAP))
-        shapes = {name: torch.Size(shape) for name, shape in given["shapes"].items()}
-        scales = {name: WeightScale(**scale) for name, scale in given["scales"].items()}
-        options = given["options"]
-        written_block = given["block"]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"path must be a file of save_compressed's, got {path}") from error
-    if _name(block) != written_block:
-        raise ValueError(f"block must be {written_block!r} as in the file, got {_name(block)!r}")
-    if weight_shapes(target, list(shapes)) != shapes:
+    with reading(path, "be a file of save_compressed's"):
+        stored = msgspec.json.decode(metadata.pop(_MAP, "null"), type=_Map)
+        tensors = load_file(path)
+        _check_size(stored.options, tensors)
+    shapes = {name: torch.Size(shape) for name, shape in stored.shapes.items()}
+    if _name(block) != stored.block:
+        raise ValueError(f"block must be {stored.block!r} as in {path}, got {_name(block)!r}")
+    with reading(path, "be a file of this target's weights", "target"):
+        found = weight_shapes(target, list(shapes))
+    if found != shapes:
         raise ValueError(
-            f"target must have the file's parameters {list(shapes)} in their shapes, "
+            f"target must have the parameters {list(shapes)} in the shapes of {path}, "
             f"got {type(target).__name__} with others"
         )
-    model = _build(target, shapes, scales, block, options)
-    try:
-        model.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise ValueError(f"target must be the network of the file, got: {error}") from error
+    with reading(path, "be the network of the file", "target"):
+        model = _build(stored, target, block)
+        model.load_state_dict(tensors)
+    with reading(path, "generate the weights that it was written with"), torch.no_grad():
+        weights = model.weights()
+        check_finite((*model.named_parameters(), *weights.items()), "file")
+        for name, given in (stored.fingerprint or {}).items():
+            limit = _TOLERANCE * weights[name].double().norm()
+            for ours, theirs in zip(_fingerprint(weights[name]), given, strict=True):
+                if abs(ours - theirs) > limit:
+                    raise ValueError(f"{name!r} differs")
     return model.eval(), metadata
 
 
-def _build(
-    target: nn.Module,
-    shapes: Mapping[str, torch.Size],
-    scales: Mapping[str, WeightScale],
-    block: Block,
-    options: Mapping[str, object],
-) -> QuantumTrain:
-    """A model of the file's options; its start is overwritten by the file's tensors."""
-    generator = torch.Generator()  # the global one stays as it is
-    n_qubits = qubits_needed(count_weights(shapes))
-    n_blocks, n_angles = options["n_blocks"], options["angles_per_block"]
-    net = MappingNet(
-        n_qubits,
-        options["hidden"],
-        activation=options["activation"],
-        bit_values=options["bit_values"],
-        generator=generator,
-    )
+def _check_size(options: _Options, tensors: Mapping[str, Tensor]) -> None:
+    """Check that the file holds as many numbers as the model is going to, before it is built."""
+    n_mapping = sum(a * b for a, b in pairwise([1, *options.hidden, 1]))
+    n_numbers = options.n_blocks * options.angles_per_block + n_mapping
+    if n_numbers > (found := sum(tensor.numel() for tensor in tensors.values())):
+        raise ValueError(f"options ask for {n_numbers} numbers, and the file has {found}")
+
+
+def _build(stored: _Map, target: nn.Module, block: Block) -> QuantumTrain:
+    """Make the model that ``_describe`` described, with numbers still to be loaded."""
+    shapes = {name: torch.Size(shape) for name, shape in stored.shapes.items()}
+    n_qubits, options = qubits_needed(count_weights(shapes)), stored.options
+    if options.feature not in FEATURES or options.center_feature or options.center_output:
+        raise ValueError(f"options ask for a feature other than {tuple(FEATURES)}")
+    start = {"generator": torch.Generator()}  # overwritten; the global one stays as it is
     model = QuantumTrain(
         target,
-        qnn=QNN(n_qubits, n_blocks, block=block, angles_per_block=n_angles, generator=generator),
-        mapping=net,
+        qnn=QNN(
+            n_qubits,
+            options.n_blocks,
+            block=block,
+            angles_per_block=options.angles_per_block,
+            **start,
+        ),
+        mapping=MappingNet(
+            n_qubits,
+            options.hidden,
+            activation=options.activation,
+            bit_values=options.bit_values,
+            **start,
+        ),
         names=list(shapes),
-        feature=options["feature"],
-        normalisation=options["normalisation"],
+        feature=options.feature,
+        normalisation=options.normalisation,
     )
-    # those of a fresh target differ if the model's was trained before
-    model.normalise = Normalisation(shapes, scales, options["normalisation"])
+    # a fresh target's scales differ if the file's was trained before
+    model.normalise = Normalisation(shapes, stored.scales, options.normalisation)
     return model
 
 
-def _describe(model: QuantumTrain) -> dict[str, object]:
-    options = {
-        "n_blocks": model.qnn.n_blocks,
-        "angles_per_block": model.qnn.angles.shape[1],
-        "hidden": list(model.mapping.hidden),
-        "activation": model.mapping.activation,
-        "feature": model.feature.__name__,
-        "bit_values": list(model.mapping.bit_values),
-        "normalisation": model.normalise.scheme,
-    }
-    return {
-        "block": _name(model.qnn.block),
-        "shapes": {name: list(shape) for name, shape in model.normalise.shapes.items()},
-        "scales": {name: asdict(scale) for name, scale in model.normalise.scales.items()},
-        "options": options,
-    }
+def _describe(model: QuantumTrain, weights: Mapping[str, Tensor]) -> _Map:
+    net = model.mapping
+    options = _Options(
+        n_blocks=model.qnn.n_blocks,
+        angles_per_block=model.qnn.angles.shape[1],
+        hidden=list(net.hidden),
+        activation=net.activation,
+        feature=model.feature.__name__,
+        bit_values=net.bit_values,
+        normalisation=model.normalise.scheme,
+    )
+    return _Map(
+        block=_name(model.qnn.block),
+        shapes={name: list(shape) for name, shape in model.normalise.shapes.items()},
+        scales=model.normalise.scales,
+        options=options,
+        fingerprint={name: _fingerprint(tensor) for name, tensor in weights.items()},
+    )
+
+
+def _fingerprint(tensor: Tensor) -> list[float]:
+    """Project a tensor on three fixed vectors: other weights have other projections."""
+    flat = tensor.detach().double().flatten().cpu()
+    places = torch.arange(len(flat), dtype=torch.float64)
+    return [float(flat @ torch.cos(rate * places)) for rate in (0.0, 1.0, 2.0)]
 
 
 def _name(block: Block) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
-from qtlite.export.new_file import new_file, require
+from qtlite.export.new_file import new_file, reading, require
 from qtlite.export.onnx_file import open_onnx
 from qtlite.export.seal import OPEN_SEAL, seal_file
 
@@ -27,20 +27,20 @@ def quantise_onnx(
     """Write an .onnx file of qtlite's with weights and activations as int8.
 
     ONNX Runtime's static quantisation: one scale for each output channel of a weight tensor, and
-    one for each activation, from its range over the examples.
+    one for each activation, from its range over the examples. Outputs differ from the source's:
+    ``same_classes`` counts how many predictions stay.
 
     Args:
         source: what ``save_onnx`` wrote.
         path: where to write.
-        examples: inputs that are like those to come, shape (n, ...); training images, not test
-            images.
+        examples: inputs like those to come, shape (n, ...); training images, not test images.
         overwrite: whether an existing file may be replaced.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if there are no examples, or the source is not a file of ``save_onnx``'s.
+        ValueError: if there are no examples, or the source is not a file that ``open_onnx`` reads.
         FileExistsError: if the file exists and ``overwrite`` is off.
         ImportError: if onnx or onnxruntime is missing.
     """
@@ -52,6 +52,7 @@ def quantise_onnx(
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     metadata = open_onnx(source).get_modelmeta().custom_metadata_map
+    batches = iter([{"input": batch} for batch in _batches(examples)])
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # ONNX Runtime advises on the root logger
@@ -62,7 +63,7 @@ def quantise_onnx(
             quantize_static(
                 os.fspath(prepared),
                 os.fspath(unfinished),
-                _Examples(examples),
+                SimpleNamespace(get_next=lambda: next(batches, None)),
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
@@ -73,20 +74,31 @@ def quantise_onnx(
             )
             onnx.save(model, unfinished)
             seal_file(unfinished)
-            open_onnx(unfinished).run(None, {"input": examples[:1]})
+            same_classes(source, unfinished, examples[:1])
     finally:
         root.setLevel(level)
     return Path(path)
 
 
-class _Examples:
-    """What ONNX Runtime asks for its calibration: one batch after another, then None."""
+def same_classes(
+    first: str | os.PathLike, second: str | os.PathLike, examples: np.ndarray
+) -> tuple[int, int]:
+    """Count for how many inputs two .onnx files predict the same class.
 
-    def __init__(self, examples: np.ndarray):
-        self._batches: Iterator[np.ndarray] = iter(
-            np.array_split(examples, -(-len(examples) // _BATCH))
-        )
+    Returns:
+        That number, and the number of inputs.
 
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {"input": batch}
+    Raises:
+        ValueError: if a file is not one that ``open_onnx`` reads, or takes other inputs.
+    """
+    classes = []
+    for path in (first, second):
+        session = open_onnx(path)
+        with reading(path, "take the examples"):
+            found = [session.run(None, {"input": batch})[0] for batch in _batches(examples)]
+        classes.append(np.concatenate(found).argmax(-1))
+    return int((classes[0] == classes[1]).sum()), len(examples)
+
+
+def _batches(examples: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(examples, -(-len(examples) // _BATCH))

@@ -13,24 +13,73 @@ where TENSOR is {"shape": [8, 1, 5, 5], "data": "..."}, little-endian float32 in
 
 from __future__ import annotations
 
-import base64
-import json
+import copy
 import os
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from torch import Tensor, nn
 
 from qtlite.export.from_pixels import FromPixels
-from qtlite.export.new_file import check_metadata, new_file
-from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
-from qtlite.quantum_train import check_plain
+from qtlite.export.new_file import (
+    check_cost,
+    check_export,
+    check_finite,
+    check_tensors,
+    new_file,
+    reading,
+)
+from qtlite.export.schema import read_json
+from qtlite.export.seal import check_seal, seal_file
 
-FORMAT, VERSION = "qtlite-network", 1
+Size = Annotated[int, Meta(ge=1, le=10**6)]
+
+
+class _Tensor(Struct):
+    shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=4)]
+    data: bytes
+
+
+class _Conv2d(Struct, tag="conv2d"):
+    padding: Annotated[int, Meta(ge=0, le=10**6)]
+    weight: _Tensor
+    bias: _Tensor
+
+
+class _Linear(Struct, tag="linear"):
+    weight: _Tensor
+    bias: _Tensor
+
+
+class _MaxPool2d(Struct, tag="max_pool2d"):
+    size: Size
+
+
+class _ReLU(Struct, tag="relu"):
+    pass
+
+
+class _Flatten(Struct, tag="flatten"):
+    pass
+
+
+_Layer = _Conv2d | _Linear | _MaxPool2d | _ReLU | _Flatten
+
+
+class _Network(Struct, omit_defaults=True):
+    format: Literal["qtlite-network"]
+    version: Literal[1]
+    seal: str
+    metadata: dict[str, str]
+    layers: Annotated[list[_Layer], Meta(max_length=1000)]
+    mean: float | None = None
+    std: float | None = None
 
 
 def save_json(
@@ -46,9 +95,7 @@ def save_json(
         network: an ``nn.Sequential`` of Conv2d, MaxPool2d, ReLU, Flatten and Linear, or
             ``FromPixels`` of one. Convolutions with stride 1 and as much padding on each side,
             pools with their size as stride.
-        path: where to write.
-        metadata: strings to keep in the file.
-        overwrite: whether an existing file may be replaced.
+        path, metadata, overwrite: as for ``save_safetensors``.
 
     Returns:
         The path.
@@ -67,28 +114,22 @@ def save_json(
           (0): Linear(in_features=3, out_features=2, bias=True)
         )
     """
-    check_plain(network)
-    check_metadata(metadata)
-    content: dict[str, Any] = {"format": FORMAT, "version": VERSION, "seal": OPEN_SEAL}
-    content["metadata"] = dict(metadata or {})
-    layers = network
+    header = check_export(network, metadata)
+    layers, mean, std = network, None, None
     if isinstance(network, FromPixels):
-        content |= {"mean": network.mean, "std": network.std}
-        layers = network.network
+        layers, mean, std = network.network, network.mean, network.std
     if not isinstance(layers, nn.Sequential):
         raise ValueError(
             f"network must be an nn.Sequential for JSON, got {type(layers).__name__}: "
             "use ONNX or torch.export"
         )
-    content["layers"] = [_write_layer(layer) for layer in layers]
+    written, seal = [_write_layer(layer) for layer in layers], header.pop("seal")
+    content = _Network("qtlite-network", 1, seal, header, written, mean, std)
     with new_file(path, overwrite) as unfinished:
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        unfinished.write_bytes(msgspec.json.encode(content))
         seal_file(unfinished)
         again, _ = load_json(unfinished)
-        before = [tensor.cpu() for tensor in network.state_dict().values()]
-        after = list(again.state_dict().values())
-        if len(before) != len(after) or not all(map(torch.equal, before, after)):
-            raise RuntimeError("the written file must give the network's tensors, got others")
+        check_tensors(network, again)
     return Path(path)
 
 
@@ -103,33 +144,54 @@ def load_json(path: str | os.PathLike) -> tuple[nn.Module, dict[str, str]]:
         FileNotFoundError: if there is no such file.
     """
     check_seal(path)
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if (content["format"], content["version"]) != (FORMAT, VERSION):
-            raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
-        network: nn.Module = nn.Sequential(*map(_read_layer, content["layers"]))
-        if "mean" in content:
-            network = FromPixels(network, content["mean"], content["std"])
-        return network.eval(), content["metadata"]
-    except (ValueError, LookupError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"path must be a network that qtlite wrote as JSON, got {path}: {error}"
-        ) from error
+    content = read_json(path, _Network, "a network that qtlite wrote as JSON")
+    with reading(path, "hold a network that qtlite wrote as JSON"):
+        network: nn.Module = nn.Sequential(*map(_read_layer, content.layers))
+        check_finite(network.named_parameters(), "file")
+        if content.mean is not None:
+            network = FromPixels(network, content.mean, content.std)
+    return network.eval(), content.metadata
 
 
-def _write_layer(layer: nn.Module) -> dict[str, Any]:
+def check_network_cost(network: nn.Module, shape: tuple[int, ...]) -> None:
+    """Refuse a network from a file that would take much memory or time for one image.
+
+    Args:
+        network: what ``load_json`` returned.
+        shape: (channels, height, width) of an image.
+
+    Raises:
+        ValueError: as ``check_cost``, or if the network does not take such images.
+    """
+    numbers = products = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal numbers, products
+        numbers += output.numel()
+        products += output.numel() * prod(
+            layer.weight.shape[1:] if hasattr(layer, "weight") else ()
+        )
+        check_cost(numbers, products)
+
+    sizes_only = copy.deepcopy(network).to("meta")
+    for layer in sizes_only.modules():
+        layer.register_forward_hook(count)
+    sizes_only(torch.empty(1, *shape, dtype=torch.uint8, device="meta"))
+
+
+def _write_layer(layer: nn.Module) -> _Layer:
     match layer:
         case nn.Conv2d() if _is_simple(layer):
-            return {"type": "conv2d", "padding": layer.padding[0], **_write_tensors(layer)}
+            return _Conv2d(layer.padding[0], *map(_write_tensor, layer.parameters()))
         case nn.Linear() if layer.bias is not None:
-            return {"type": "linear", **_write_tensors(layer)}
+            return _Linear(*map(_write_tensor, layer.parameters()))
         case nn.MaxPool2d(kernel_size=int(size), stride=stride, padding=0, dilation=1):
             if stride == size and not layer.ceil_mode:
-                return {"type": "max_pool2d", "size": size}
+                return _MaxPool2d(size)
         case nn.ReLU():
-            return {"type": "relu"}
+            return _ReLU()
         case nn.Flatten(start_dim=1, end_dim=-1):
-            return {"type": "flatten"}
+            return _Flatten()
     raise ValueError(
         "network must hold only Conv2d, MaxPool2d, ReLU, Flatten and Linear for JSON, in their "
         f"simple forms, got {layer}: use ONNX or torch.export"
@@ -147,39 +209,32 @@ def _is_simple(layer: nn.Conv2d) -> bool:
     )
 
 
-def _write_tensors(layer: nn.Module) -> dict[str, dict[str, Any]]:
-    return {name: _write_tensor(tensor) for name, tensor in layer.named_parameters()}
-
-
-def _write_tensor(tensor: Tensor) -> dict[str, Any]:
+def _write_tensor(tensor: Tensor) -> _Tensor:
     if tensor.dtype != torch.float32:
         raise ValueError(f"network must be float32 for JSON, got {tensor.dtype}")
-    data = tensor.detach().cpu().numpy().astype("<f4").tobytes()
-    return {"shape": list(tensor.shape), "data": base64.b64encode(data).decode()}
+    return _Tensor(list(tensor.shape), tensor.numpy(force=True).astype("<f4").tobytes())
 
 
-def _read_layer(layer: dict[str, Any]) -> nn.Module:
-    match layer["type"]:
-        case "conv2d":
-            n_out, n_in, *size = layer["weight"]["shape"]
-            made = nn.utils.skip_init(nn.Conv2d, n_in, n_out, tuple(size), padding=layer["padding"])
-        case "linear":
-            n_out, n_in = layer["weight"]["shape"]
-            made = nn.utils.skip_init(nn.Linear, n_in, n_out)
-        case "max_pool2d":
-            return nn.MaxPool2d(layer["size"])
-        case "relu":
+def _read_layer(layer: _Layer) -> nn.Module:
+    match layer:
+        case _MaxPool2d(size=size):
+            return nn.MaxPool2d(size)
+        case _ReLU():
             return nn.ReLU()
-        case "flatten":
+        case _Flatten():
             return nn.Flatten()
-        case unknown:
-            raise ValueError(f"a layer of type {unknown!r}")
-    made.load_state_dict({name: _read_tensor(layer[name]) for name in ("weight", "bias")})
+    weight, bias = _read_tensor(layer.weight), _read_tensor(layer.bias)
+    n_out, n_in, *size = weight.shape
+    if isinstance(layer, _Conv2d):
+        made = nn.utils.skip_init(nn.Conv2d, n_in, n_out, tuple(size), padding=layer.padding)
+    else:
+        made = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    made.load_state_dict({"weight": weight, "bias": bias})
     return made
 
 
-def _read_tensor(tensor: dict[str, Any]) -> Tensor:
-    data = base64.b64decode(tensor["data"], validate=True)
-    if len(data) != 4 * prod(tensor["shape"]):
-        raise ValueError(f"{len(data)} bytes for a tensor of shape {tensor['shape']}")
-    return torch.from_numpy(np.frombuffer(data, "<f4").astype(np.float32).reshape(tensor["shape"]))
+def _read_tensor(tensor: _Tensor) -> Tensor:
+    if len(tensor.data) != 4 * prod(tensor.shape):
+        raise ValueError(f"{len(tensor.data)} bytes for a tensor of shape {tensor.shape}")
+    numbers = np.frombuffer(tensor.data, "<f4").astype(np.float32)
+    return torch.from_numpy(numbers.reshape(tensor.shape))

@@ -1,33 +1,70 @@
-"""What all exported files have in common: new, whole, and checked before they take their name."""
+"""What all formats share: a checked network, a complete new file, one-line errors, limits."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qtlite.export.atomic import whole_file
+from qtlite.export.schema import in_one_line
+from qtlite.export.seal import OPEN_SEAL
+from qtlite.quantum_train import check_plain
 
-TOLERANCE = 1e-4  # of outputs, absolute, between runtimes that add in different orders
+TOLERANCE = 1e-4  # relative to the largest output: runtimes add in different orders
+ROUNDING = 1e-6  # absolute: what rounding leaves of outputs that cancel to almost nothing
+
+# A network from a file may compute this much for one image (ResNet-18 for CIFAR-10: a tenth of it).
+MAX_NUMBERS = 2**24  # outputs of all its layers
+MAX_PRODUCTS = 2**34
 
 
-@contextmanager
-def new_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
-    """``whole_file`` that replaces an existing file only if told.
+def check_export(
+    network: nn.Module, metadata: Mapping[str, str] | None, *packages: str
+) -> dict[str, str]:
+    """Check what is to be written and return the strings for the file's header.
 
     Raises:
-        FileExistsError: if the file exists and ``overwrite`` is off.
+        ValueError: if the network still generates its weights or has NaN or infinite ones, or a
+            key or value of ``metadata`` is no string.
+        ImportError: if a package is missing.
+
+    Example:
+        >>> check_export(nn.Linear(3, 2), {"accuracy": 0.5})
+        Traceback (most recent call last):
+        ValueError: metadata must be strings, got {'accuracy': 0.5}
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
-    with whole_file(path) as unfinished:
-        yield unfinished
+    check_plain(network)
+    check_finite(network.named_parameters(), "network")
+    require(*packages)
+    return check_header(metadata)
+
+
+def check_header(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the strings for a file's header.
+
+    Raises:
+        ValueError: if a key or a value is no string.
+    """
+    if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
+        raise ValueError(f"metadata must be strings, got {dict(metadata)}")
+    return {**(metadata or {}), "seal": OPEN_SEAL}
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], what: str) -> None:
+    """Refuse weights with which every output would be NaN.
+
+    Raises:
+        ValueError: if a tensor has an entry that is NaN or infinite.
+    """
+    for name, tensor in tensors:
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{what} must have finite weights, got NaN or infinity in {name!r}")
 
 
 def require(*packages: str) -> None:
@@ -45,47 +82,117 @@ def require(*packages: str) -> None:
             ) from error
 
 
-def check_metadata(metadata: Mapping[str, str] | None) -> None:
-    """Refuse what some formats could not hold.
+@contextmanager
+def new_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
+    """Write a file completely or not at all; replace an existing one only if ``overwrite`` is on.
 
     Raises:
-        ValueError: if a key or a value is no string.
+        FileExistsError: if the file exists and ``overwrite`` is off.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
+    with whole_file(path) as unfinished:
+        yield unfinished
+
+
+@contextmanager
+def reading(path: str | os.PathLike, rule: str, argument: str = "path") -> Iterator[None]:
+    """Turn any error over a file's content into a ValueError of one printable line.
+
+    Parsers raise errors of many types without a common base, MemoryError and RecursionError among
+    them.
+
+    Args:
+        path: of the file.
+        rule: what the file must do or be, as in "hold a network".
+        argument: the caller's name for the path.
+
+    Raises:
+        ValueError: in place of any error inside the block.
+        OSError: if the file cannot be opened.
 
     Example:
-        >>> check_metadata({"accuracy": 0.5})
+        >>> with reading("/dev/null", "hold a number"):
+        ...     int("many\\x1b[2J")
         Traceback (most recent call last):
-        ValueError: metadata must be strings, got {'accuracy': 0.5}
+        ValueError: path must hold a number, got /dev/null: invalid literal for int() with base ...
     """
-    if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
-        raise ValueError(f"metadata must be strings, got {dict(metadata)}")
+    with open(path, "rb"):
+        pass
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())[:500] or type(error).__name__
+        raise ValueError(
+            f"{argument} must {rule}, got {path}: {in_one_line(ValueError(text))}"
+        ) from error
+
+
+def check_cost(n_numbers: int, n_products: int) -> None:
+    """Refuse a network from a file that would fill the memory or run for hours.
+
+    Args:
+        n_numbers: outputs of all layers together, for one image.
+        n_products: multiplications for one image.
+
+    Raises:
+        ValueError: if either is more than ``MAX_NUMBERS`` or ``MAX_PRODUCTS``.
+
+    Example:
+        >>> check_cost(2**40, 2**40)
+        Traceback (most recent call last):
+        ValueError: network must take at most 16,777,216 numbers and 17,179,869,184 products ...
+    """
+    if n_numbers > MAX_NUMBERS or n_products > MAX_PRODUCTS:
+        raise ValueError(
+            f"network must take at most {MAX_NUMBERS:,} numbers and {MAX_PRODUCTS:,} products an "
+            f"image, got {n_numbers:.1e} and {n_products:.1e}"
+        )
+
+
+def check_tensors(network: nn.Module, again: nn.Module) -> None:
+    """Compare every tensor of a network with those that were read back from its file.
+
+    Raises:
+        RuntimeError: if one differs in any bit; the file is not kept.
+    """
+    before, after = network.state_dict(), again.state_dict()
+    if len(before) != len(after) or not all(
+        torch.equal(a.cpu(), b) for a, b in zip(before.values(), after.values(), strict=True)
+    ):
+        raise RuntimeError("the written file must give the network's tensors, got others")
 
 
 def check_outputs(expected: Tensor, found: Tensor) -> None:
-    """Compare what a file's network gives with what the network gave.
+    """Compare the outputs of a file's network with those of the network.
 
     Raises:
-        RuntimeError: if they differ by more than ``TOLERANCE``; the file is not kept.
+        RuntimeError: if they differ by more than ``TOLERANCE`` of the largest output; the file is
+            not kept.
     """
     if expected.shape != found.shape:
         raise RuntimeError(
             f"the written file must give outputs of shape {tuple(expected.shape)}, "
             f"got {tuple(found.shape)}"
         )
-    difference = (expected - found).abs().max().item()
-    if not difference <= TOLERANCE:  # so that NaN fails, too
+    if expected.numel() == 0:
+        return
+    difference, size = (expected - found).abs().max().item(), expected.abs().max().item()
+    if not difference <= max(TOLERANCE * size, ROUNDING):  # NaN fails as well
         raise RuntimeError(
-            f"the written file must give the network's outputs within {TOLERANCE}, "
-            f"got a difference of {difference:.1e}"
+            f"the written file must give the network's outputs within {TOLERANCE} of the largest, "
+            f"{size:.1e}, got a difference of {difference:.1e}"
         )
 
 
 @torch.no_grad()
-def one_output(network: torch.nn.Module, example: Tensor) -> Tensor:
-    """Run the network on examples, and see that what it returns can go into a file.
+def one_output(network: nn.Module, example: Tensor) -> Tensor:
+    """Run the network on examples and check that its kind of output can go into a file.
 
     Raises:
-        ValueError: if there are fewer than 2 examples (1 would be taken for a fixed size), or the
-            network returns anything but one tensor with an entry for each.
+        ValueError: if there are fewer than 2 examples (1 would be taken for a fixed size), the
+            network returns anything but one tensor with an entry for each, or its batch is fixed.
     """
     if len(example) < 2:
         raise ValueError(f"example must hold at least 2 inputs, got {len(example)}")
@@ -96,4 +203,11 @@ def one_output(network: torch.nn.Module, example: Tensor) -> Tensor:
             "network must return one tensor with the batch as first axis, "
             f"got {found} for {len(example)} inputs"
         )
+    try:
+        check_outputs(output[:1], network(example[:1]))
+    except RuntimeError as error:
+        raise ValueError(
+            f"network must take a batch of any length, got {in_one_line(error)} for 1 input in "
+            f"place of {len(example)}: use x.shape[0] or -1 where a length is written as a number"
+        ) from error
     return output

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from qtlite.export.new_file import check_metadata, new_file, require
-from qtlite.export.seal import OPEN_SEAL, check_seal, seal_file
-from qtlite.quantum_train import check_plain
+from qtlite.export.new_file import (
+    check_export,
+    check_finite,
+    check_tensors,
+    new_file,
+    reading,
+    require,
+)
+from qtlite.export.seal import check_seal, seal_file
 
 
 def save_safetensors(
@@ -21,11 +29,11 @@ def save_safetensors(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Write a network's tensors to a .safetensors file, whole or not at all.
+    """Write a network's tensors to a .safetensors file, read them again and compare every bit.
 
     Args:
         network: a plain classical network, as from ``QuantumTrain.to_classical``.
-        path: where to write.
+        path: where to write; missing folders are made.
         metadata: strings to keep in the file's header.
         overwrite: whether an existing file may be replaced.
 
@@ -33,8 +41,10 @@ def save_safetensors(
         The path.
 
     Raises:
-        ValueError: if the network still generates its weights, or metadata are no strings.
+        ValueError: if the network still generates its weights or has NaN in them, or metadata are
+            no strings.
         FileExistsError: if the file exists and ``overwrite`` is off.
+        RuntimeError: if the file does not give the network's tensors; it is not kept.
 
     Example:
         >>> import tempfile, torch
@@ -46,33 +56,41 @@ def save_safetensors(
         >>> torch.equal(layer.weight, again.weight)
         True
     """
-    check_plain(network)
-    check_metadata(metadata)
-    require("safetensors")
-    from safetensors import SafetensorError
+    header = check_export(network, metadata, "safetensors")
     from safetensors.torch import save_model
 
     with new_file(path, overwrite) as unfinished:
-        try:
-            save_model(network, str(unfinished), metadata={**(metadata or {}), "seal": OPEN_SEAL})
-        except SafetensorError as error:  # such as a full disk
-            raise OSError(f"path must be writable, got {path}: {error}") from error
-        sort_header(unfinished)
-        seal_file(unfinished)
+        write_sealed(save_model, network, unfinished, header)
+        again = copy.deepcopy(network)
+        for tensor in again.state_dict().values():
+            tensor.zero_()  # what the file lacks cannot pass for read
+        load_safetensors(again, unfinished)
+        check_tensors(network, again)
     return Path(path)
 
 
-def sort_header(path: Path) -> None:
-    """Put the names in a .safetensors file's header in order: the same network, the same file.
+def write_sealed(save: Callable[..., None], content: Any, path: Path, header: dict) -> None:
+    """Write a .safetensors file with its names in order and its checksum.
 
-    The library writes metadata in an order that differs from run to run.
+    The library writes metadata in an order that differs from run to run; sorted, the same network
+    gives the same file.
+
+    Raises:
+        OSError: if the file cannot be written, as on a full disk.
     """
-    content = path.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    from safetensors import SafetensorError
+
+    try:
+        save(content, str(path), metadata=header)
+    except SafetensorError as error:
+        raise OSError(f"path must be writable, got {path}: {error}") from error
+    written = path.read_bytes()
+    size = 8 + int.from_bytes(written[:8], "little")
+    names = json.loads(written[8:size])
+    text = json.dumps(names, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+    path.write_bytes(len(text).to_bytes(8, "little") + text + written[size:])
+    seal_file(path)
 
 
 def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, str]:
@@ -86,34 +104,33 @@ def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, s
         The file's metadata.
 
     Raises:
-        ValueError: if the file is damaged or its tensors are not the network's.
+        ValueError: if the file is damaged, has NaN or infinite weights, or its tensors are not the
+            network's.
         FileNotFoundError: if there is no such file.
     """
     metadata = read_metadata(path)
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file, load_model
 
-    try:
+    parameters = {name for name, _ in network.named_parameters()}
+    with reading(path, "hold the network's tensors"):
+        tensors = load_file(path)
+        check_finite(((name, tensors[name]) for name in parameters & tensors.keys()), "file")
         load_model(network, str(path))
-    except RuntimeError as error:  # names or shapes differ
-        raise ValueError(f"path must hold the network's tensors, got {path}: {error}") from error
     return metadata
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """Read a file's strings, once its checksum (if it has one) is seen to be right.
+    """Read a file's strings and compare its checksum, if it has one.
 
     Raises:
         ValueError: if the file is damaged.
         FileNotFoundError: if there is no such file.
     """
     require("safetensors")
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"path must be a whole safetensors file, got {path}: {error}") from error
+    with reading(path, "be a whole safetensors file"), safe_open(str(path), framework="pt") as file:
+        metadata = dict(file.metadata() or {})
     if metadata.pop("seal", None):
         check_seal(path)
     return metadata

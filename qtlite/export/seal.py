@@ -1,8 +1,8 @@
-"""A checksum inside a file, of all its other bytes: damage is seen before any parser sees it.
+"""A checksum inside a file, over all its other bytes: damage is noticed before any parser runs.
 
 The mark ``qtlite-sha256:`` stands once in the file (in its metadata), followed by the SHA-256 of
 the file with 64 zeros in the digest's place. It works for any format that stores strings as they
-are. It shows accidents, not malice: there is no key, so whoever changes a file can seal it again.
+are. It finds accidents, not forgery: there is no key, so anybody can change a file and seal it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ import re
 from pathlib import Path
 
 MARK = "qtlite-sha256:"
-OPEN_SEAL = MARK + 64 * "0"  # to be written into a file's metadata, then closed by seal_file
+OPEN_SEAL = MARK + 64 * "0"  # to be written into a file's metadata, then filled by seal_file
 
 _SEAL = re.compile(MARK.encode() + rb"([0-9a-f]{64})")
 
 
 def seal_file(path: Path) -> None:
-    """Put the digest in the place of the file's ``OPEN_SEAL``.
+    """Replace the zeros of the file's ``OPEN_SEAL`` by the digest.
 
     Raises:
         ValueError: if the file does not hold exactly one seal.
     """
-    content, place = _find(path)
-    digest = _digest(content, place)
-    path.write_bytes(content[: place.start(1)] + digest + content[place.end(1) :])
+    start, _, digest = _read_seal(path)
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(digest)
 
 
 def check_seal(path: str | os.PathLike) -> None:
-    """Hold a file against the checksum in it.
+    """Compare a file with the checksum in it.
 
     Raises:
-        ValueError: if the file has none (it is not one of qtlite's), or another one.
+        ValueError: if the file has no checksum (it is not one of qtlite's) or another one.
         FileNotFoundError: if there is no such file.
 
     Example:
@@ -48,12 +49,13 @@ def check_seal(path: str | os.PathLike) -> None:
         Traceback (most recent call last):
         ValueError: path must be a file as qtlite wrote it, got ...note.txt, which has changed
     """
-    content, place = _find(Path(path))
-    if place[1] != _digest(content, place):
+    _, stored, digest = _read_seal(Path(path))
+    if stored != digest:
         raise ValueError(f"path must be a file as qtlite wrote it, got {path}, which has changed")
 
 
-def _find(path: Path) -> tuple[bytes, re.Match[bytes]]:
+def _read_seal(path: Path) -> tuple[int, bytes, bytes]:
+    """Return where the digest starts, the stored digest and the digest of the other bytes."""
     content = path.read_bytes()
     places = list(_SEAL.finditer(content))
     if len(places) != 1:
@@ -61,9 +63,6 @@ def _find(path: Path) -> tuple[bytes, re.Match[bytes]]:
             f"path must be a whole file that qtlite wrote, got {path} with {len(places)} "
             "checksums instead of 1"
         )
-    return content, places[0]
-
-
-def _digest(content: bytes, place: re.Match[bytes]) -> bytes:
-    blank = content[: place.start(1)] + 64 * b"0" + content[place.end(1) :]
-    return hashlib.sha256(blank).hexdigest().encode()
+    start, end = places[0].span(1)
+    digest = hashlib.sha256(content[:start] + 64 * b"0" + content[end:]).hexdigest()
+    return start, content[start:end], digest.encode()

@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.new_file import check_metadata, check_outputs, new_file, one_output
-from qtlite.quantum_train import check_plain
+from qtlite.export.new_file import check_export, check_outputs, new_file, one_output
 
 _ABOUT = "qtlite.json"
 
@@ -34,14 +33,9 @@ def save_torch_export(
 ) -> Path:
     """Write a network as a .pt2 file, read it again and compare outputs.
 
-    The batch may have any length. The network is written as it is in evaluation mode.
-
     Args:
-        network: one tensor to one tensor; ``FromPixels`` to have the preprocessing in the file.
-        example: inputs to trace with and to check with, shape (n, ...), n >= 2.
-        path: where to write.
-        metadata: strings to keep in the file.
-        overwrite: whether an existing file may be replaced.
+        network, example: as for ``save_onnx``.
+        path, metadata, overwrite: as for ``save_safetensors``.
 
     Returns:
         The path.
@@ -61,32 +55,28 @@ def save_torch_export(
         >>> network(torch.zeros(7, 3)).shape, about["qtlite.json"]
         (torch.Size([7, 2]), '{"by": "me"}')
     """
-    check_plain(network)
-    check_metadata(metadata)
+    check_export(network, metadata)
     network = copy.deepcopy(network).eval()
-    example = example.clone()  # it goes into the file, and a slice would take all its images along
+    # a copy, since the example goes into the file, and a slice would take all its images along
+    example = example.detach().clone()
     expected = one_output(network, example)
-    with new_file(path, overwrite) as unfinished:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about PyTorch's own insides
-            try:
-                shapes = ({0: torch.export.Dim("batch")},)
-                program = torch.export.export(network, (example,), dynamic_shapes=shapes)
-            except Exception as error:  # the exporter has many, without a common base
-                raise ValueError(
-                    f"network must be one that torch.export traces, got {type(network).__name__}: "
-                    f"{str(error).splitlines()[0]}"
-                ) from error
-            for node in program.graph.nodes:  # where in our code each came from: not the reader's
-                node.meta = {name: node.meta[name] for name in ("val",) if name in node.meta}
-            # by a buffer: PyTorch insists on a name that ends in .pt2
-            buffer = io.BytesIO()
-            about = json.dumps(dict(metadata or {}))
-            torch.export.save(program, buffer, extra_files={_ABOUT: about})
+    with new_file(path, overwrite) as unfinished, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about PyTorch's own insides
+        try:
+            shapes = ({0: torch.export.Dim("batch")},)
+            program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+        except Exception as error:  # the exporter has many, without a common base
+            raise ValueError(
+                f"network must be one that torch.export traces, got {type(network).__name__}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        for node in program.graph.nodes:  # drop stack traces with folder names of this machine
+            node.meta = {name: node.meta[name] for name in ("val",) if name in node.meta}
+        buffer = io.BytesIO()  # PyTorch insists on a file name that ends in .pt2
+        about = json.dumps(dict(metadata or {}))
+        torch.export.save(program, buffer, extra_files={_ABOUT: about})
         unfinished.write_bytes(buffer.getvalue())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            again = torch.export.load(io.BytesIO(unfinished.read_bytes())).module()
+        again = torch.export.load(io.BytesIO(unfinished.read_bytes())).module()
         for n in (len(example), 1):
             check_outputs(expected[:n], again(example[:n]).detach())
     return Path(path)

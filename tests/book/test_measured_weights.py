@@ -7,7 +7,7 @@ import torch
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import record_id
-from qtlite.experiments.report import plots
+from qtlite.experiments.report import figures
 from qtlite.experiments.studies.measure import measure
 from qtlite.experiments.train.loop import CHECKPOINT
 from qtlite.experiments.train.sweep import NETWORK
@@ -47,7 +47,7 @@ def test_bands_and_counts_are_those_of_the_weights(networks):
 
 def test_figure_has_a_pair_of_panels_for_each_dataset(networks):
     results = measure("weights", "digits", runs=networks[0])["results"]
-    axes = plots.generated_and_usual({"a": results, "b": results}).axes
+    axes = figures.generated_and_baseline({"a": results, "b": results}).axes
     assert [panel.get_title() for panel in axes] == ["a", "b", "", ""]
     area = sum(
         value * width

@@ -1,4 +1,4 @@
-"""The built book in a real browser: a static server, Debian's Chromium, two sizes of screen."""
+"""The built book in a real browser: a static server, Debian's Chromium, three sizes of screen."""
 
 import functools
 import http.server
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SITE = Path(__file__).resolve().parents[2] / "_build" / "html"
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+SIZES = {"desktop": (1300, 900), "tablet": (768, 1024), "phone": (390, 844)}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -59,16 +59,29 @@ def size():
 
 
 @pytest.fixture
+def sizes():
+    """Width and height of every screen."""
+    return SIZES.values()
+
+
+@pytest.fixture
+def colours():
+    """The reader's colour scheme: "light" or "dark"."""
+    return "light"
+
+
+@pytest.fixture
 def problems():
     """What went wrong on the page so far, one line each; ``page`` fills it."""
     return []
 
 
 @pytest.fixture
-def page(browser, site, size, problems):
+def page(browser, site, size, colours, problems):
     """An empty tab that reports errors and reaches no host but ``site``."""
     width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height})
+    viewport = {"width": width, "height": height}
+    context = browser.new_context(viewport=viewport, color_scheme=colours)
 
     def refuse(route):
         problems.append(f"asks another host: {route.request.url}")

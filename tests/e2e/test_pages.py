@@ -1,4 +1,4 @@
-"""Every page of the built book: opened at desktop and at phone width; its links followed."""
+"""Every page of the built book: at three widths, for everybody, with its links followed."""
 
 import json
 import re
@@ -6,11 +6,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[2]
-CHAPTERS = re.findall(r"(?:root|file): (book/\w+)", (ROOT / "_toc.yml").read_text())
+CHAPTERS = re.findall(r"(?:root|file): (book/[\w/]+)", (ROOT / "_toc.yml").read_text())
 
 # Each figure drawn small; one colour throughout means that nothing is on it.
 BLANK_FIGURES = """async () => {
@@ -45,13 +44,44 @@ BAD_FORMULAS = """async () => {
   return formulas.filter(f => !isSet(f)).map(f => f.textContent);
 }"""
 
-# What sticks out to the right of the screen and is in no scrolling box.
+# What is cut or sticks out: the page, a picture, a formula without a scroll bar, on a wide screen a
+# table that scrolls, and a table's first cell that is folded into five lines.
 TOO_WIDE = """() => {
+  const found = [];
   const root = document.scrollingElement;
-  if (root.scrollWidth <= root.clientWidth) return [];
-  const all = [...document.querySelectorAll("article *")];
-  const out = all.filter(e => e.getBoundingClientRect().right > root.clientWidth + 1);
-  return [root.scrollWidth + " px", ...out.slice(0, 5).map(e => e.outerHTML.slice(0, 80))];
+  const all = (selector) => [...document.querySelectorAll("article " + selector)];
+  const shown = (e) => e.outerHTML.slice(0, 120);
+  const scrolls = (e) => e.scrollWidth > e.clientWidth + 1;
+  if (root.scrollWidth > root.clientWidth) {
+    const out = all("*").filter(e => e.getBoundingClientRect().right > root.clientWidth + 1);
+    found.push(`page of ${root.scrollWidth} px`, ...out.slice(0, 5).map(shown));
+  }
+  for (const image of all(":is(figure, .cell_output) :is(img, svg)")) {
+    if (image.closest("mjx-container") || !image.checkVisibility()) continue;
+    const box = image.closest("figure, .cell_output").getBoundingClientRect();
+    if (image.getBoundingClientRect().right > box.right + 1) found.push("cut: " + shown(image));
+  }
+  for (const formula of all("mjx-container[display=true]")) {
+    const style = getComputedStyle(formula);
+    if (scrolls(formula) && style.overflowX === "visible") found.push("cut: " + shown(formula));
+  }
+  for (const table of all("table")) {
+    const box = table.closest(".pst-scrollable-table-container, .cell_output") || table;
+    if (root.clientWidth >= 1200 && scrolls(box)) {
+      found.push(`${box.scrollWidth} px in ${box.clientWidth}: ` + table.textContent.slice(0, 80));
+    }
+    for (const cell of table.querySelectorAll("tbody tr > :first-child")) {
+      const text = document.createRange();
+      text.selectNodeContents(cell);
+      const tall = text.getBoundingClientRect().height;
+      const lines = tall / parseFloat(getComputedStyle(cell).lineHeight);
+      if (lines > 4.5 && cell.textContent.length < 60) {
+        found.push("first column folded: " + cell.textContent.trim());
+        break;
+      }
+    }
+  }
+  return found;
 }"""
 
 
@@ -59,16 +89,37 @@ def test_there_are_chapters():
     assert "book/intro" in CHAPTERS
 
 
-@pytest.mark.parametrize("size", ["desktop", "phone"])
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_page(page, site, problems, built_site, chapter):
+def test_page(page, site, problems, built_site, sizes, chapter):
     if not (built_site / f"{chapter}.html").exists():
         pytest.fail(f"{chapter} is in _toc.yml and not in the built book: make book")
     page.goto(f"{site}/{chapter}.html", wait_until="load")
     assert page.evaluate(BAD_FORMULAS) == []
     assert page.evaluate(BLANK_FIGURES) == []
-    assert page.evaluate(TOO_WIDE) == []
+    too_wide = []
+    for width, height in sizes:
+        page.set_viewport_size({"width": width, "height": height})
+        too_wide += [f"{width}: {what}" for what in page.evaluate(TOO_WIDE)]
+    assert too_wide == []
     assert problems == []
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_page_is_accessible(page, site, chapter):
+    """Nothing serious or critical by axe-core: contrast, names of controls, order of headings."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
+    )
+    page.goto(f"{site}/{chapter}.html", wait_until="load")
+    page.evaluate("() => window.MathJax?.startup.promise")
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [
+        f"{rule['id']} {rule['impact']}: {node['html'][:120]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"][:3]
+    ] == []
 
 
 def test_search_finds_the_parameter_shift_rule(page, site, problems):
@@ -183,10 +234,67 @@ def test_executed_notebooks_are_offered(built_site):
         assert link["href"].endswith(f"_sources/{chapter}.ipynb")
 
 
-def test_a_launch_button_is_there_if_the_repository_is_known(built_site):
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+def test_buttons_follow_the_address_of_the_repository(built_site):
+    """Binder, Colab and "edit this page": all of them where it is known, none where it is not."""
     page = (built_site / "book/circuit.html").read_text()
-    assert ("mybinder.org/v2" in page) == bool(config["repository"]["url"])
+    known = "github.com/" in (built_site / "book/cite.html").read_text().split("git+")[-1][:40]
+    for host in (
+        "mybinder.org/v2/gh/",
+        "colab.research.google.com/github/",
+        "/edit/main/book/circuit.md",
+    ):
+        assert (host in page) == known, host
+
+
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_quick_checks_are_answered_by_keys(page, site, problems):
+    page.goto(f"{site}/book/findings.html")
+    choice, number = page.locator("form.quick-check").all()
+    choice.get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    assert choice.get_by_role("status").text_content().startswith("Not right")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert choice.get_by_role("status").text_content() == "Right."
+    assert "0.1 percentage points" in choice.locator("details").inner_text()
+    number.get_by_role("textbox").focus()
+    for typed, says in (("one", "Type a number"), ("457", "Not right"), ("1,497", "Right.")):
+        page.keyboard.press("Control+A")
+        page.keyboard.type(typed)
+        page.keyboard.press("Enter")
+        assert number.get_by_role("status").text_content().startswith(says)
+    assert problems == []
+
+
+def test_a_term_shows_its_definition(page, site, problems):
+    page.goto(f"{site}/book/example.html")
+    term = page.locator("a[data-definition]", has_text="basis state").first
+    assert "outcomes of measuring N qubits" in term.get_attribute("data-definition")
+    shown = "e => getComputedStyle(e, '::after').content"
+    assert term.evaluate(shown) == "none"
+    term.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert "outcomes of measuring N qubits" in term.evaluate(shown)
+    assert problems == []
+
+
+def test_the_printed_book_has_every_chapter(built_site):
+    """_build/qtlite.pdf opens, is small, and its outline has every page of the contents."""
+    pypdf = pytest.importorskip("pypdf", reason="pip install pypdf")
+    path = built_site.parent / "qtlite.pdf"
+    if not path.exists():
+        pytest.skip("the book is not printed: make pdf")
+    assert path.stat().st_size <= 10e6
+    reader = pypdf.PdfReader(path)
+    words = " ".join("".join(page.extract_text() for page in reader.pages).split())
+    for chapter in CHAPTERS:
+        page = BeautifulSoup((built_site / f"{chapter}.html").read_text(), "html.parser")
+        page.h1.find(class_="headerlink").decompose()
+        heading = page.h1.find_all(string=True)[-1].strip()
+        assert heading in words, chapter
+    assert len(reader.outline) >= len(CHAPTERS)
 
 
 def test_links_to_a_page_have_a_preview(built_site):

@@ -33,6 +33,14 @@ PERMUTATIONS = {"x": 1, "y": 1, "z": 1, "cnot": 2, "cz": 2, "swap": 2, "toffoli"
 N_ANGLES, N_BLOCKS = 4, 2
 
 
+def probabilities(block, angles):
+    return fused.probabilities(fused.Prepared(block, ""), angles)
+
+
+def expected_z(block, angles, qubits):
+    return fused.expectations(fused.Prepared(block, ""), angles, qubits)
+
+
 @dataclass(frozen=True)
 class Gate:
     """A rotation by scale * angles[which] + shift, or a fixed gate; ``any`` is Ry(shift)."""
@@ -124,8 +132,8 @@ def with_gradient(probabilities, angles, weights):
 
 def by_fused(module, found, angles, weights):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "engine", lambda *_: module)
-        return with_gradient(fused.probabilities(found, angles), angles, weights)
+        patch.setattr(fused, "loops_for", lambda *_: module)
+        return with_gradient(probabilities(found, angles), angles, weights)
 
 
 def by_tensorcircuit(n_qubits, block, angles, weights):
@@ -257,9 +265,9 @@ def test_states_that_do_not_fit_are_refused():
 def test_angles_that_do_not_fit_are_refused(angles):
     block = read_block(ry_linear_cnot, 3, 3)
     with pytest.raises(ValueError, match=r"angles must be floats of shape \(L, 3\), got"):
-        fused.probabilities(block, angles)
+        probabilities(block, angles)
     with pytest.raises(ValueError, match=r"angles must be floats of shape \(L, 3\), got"):
-        fused.expectations(block, angles, torch.ones(1, 3, 2, dtype=torch.cfloat))
+        expected_z(block, angles, torch.ones(1, 3, 2, dtype=torch.cfloat))
 
 
 @pytest.mark.parametrize("n_blocks", [0, 2])
@@ -351,7 +359,7 @@ def test_many_blocks_in_float32_keep_five_digits():
 
 @pytest.mark.parametrize(("module", "n_qubits"), [(fused_numba, 7), (fused_torch, 3)])
 def test_gradients_match_finite_differences(module, n_qubits, monkeypatch):
-    monkeypatch.setattr(fused, "engine", lambda *_: module)
+    monkeypatch.setattr(fused, "loops_for", lambda *_: module)
     block = read_block(block_of(everything(n_qubits)), n_qubits, N_ANGLES)
     angles, _ = sample(n_qubits)
     states = torch.randn(3, 2**n_qubits, dtype=torch.float64, requires_grad=True)
@@ -373,8 +381,8 @@ def sample_qubits(n_states, n_qubits, dtype=torch.complex128):
 def expectations(module, block, angles, qubits, directions):
     """Values, and the gradients of the angles and of the qubits' real and imaginary parts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "engine", lambda *_: module)
-        values = fused.expectations(block, angles, qubits)
+        patch.setattr(fused, "loops_for", lambda *_: module)
+        values = expected_z(block, angles, qubits)
         loss = (values * directions).sum() + 0 * angles.sum()  # a circuit may use no angle
         of_angles, of_qubits = torch.autograd.grad(loss, [angles, qubits])
     return values.detach(), of_angles, torch.view_as_real(of_qubits)
@@ -415,18 +423,18 @@ def test_expectations_in_chunks(block_function, dtype, small_chunks):
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
 @pytest.mark.parametrize("n_qubits", [3, 7])
 def test_gradients_of_expectations_match_finite_differences(module, n_qubits, monkeypatch):
-    monkeypatch.setattr(fused, "engine", lambda *_: module)
+    monkeypatch.setattr(fused, "loops_for", lambda *_: module)
     block = read_block(block_of(everything(n_qubits)), n_qubits, N_ANGLES)
     inputs = sample(n_qubits)[0], sample_qubits(2, n_qubits)
-    assert torch.autograd.gradcheck(lambda *pair: fused.expectations(block, *pair), inputs)
+    assert torch.autograd.gradcheck(lambda *pair: expected_z(block, *pair), inputs)
 
 
 def test_expectations_keep_states_only_for_a_gradient_and_survive_two():
     block = read_block(ry_linear_cnot, 7, 7)
     angles, qubits = sample(7, n_angles=7)[0], sample_qubits(3, 7)
-    values = fused.expectations(block, angles, qubits)
+    values = expected_z(block, angles, qubits)
     with torch.no_grad():
-        alone = fused.expectations(block, angles, qubits)
+        alone = expected_z(block, angles, qubits)
     assert torch.equal(values, alone)
     assert alone.grad_fn is None
     first, second = (
@@ -440,9 +448,9 @@ def test_expectations_keep_states_only_for_a_gradient_and_survive_two():
 def test_bad_qubits():
     block = read_block(ry_linear_cnot, 2, 2)
     with pytest.raises(ValueError, match=r"qubits must have shape \(batch, 2, 2\), got \(3, 2\)"):
-        fused.expectations(block, torch.zeros(1, 2), torch.zeros(3, 2))
+        expected_z(block, torch.zeros(1, 2), torch.zeros(3, 2))
     with pytest.raises(ValueError, match=r"qubits must have dtype .*64 .* got torch.complex128"):
-        fused.expectations(block, torch.zeros(1, 2), sample_qubits(3, 2))
+        expected_z(block, torch.zeros(1, 2), sample_qubits(3, 2))
 
 
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
@@ -528,7 +536,7 @@ def test_threads_do_not_change_one_bit_of_expectations(monkeypatch):
 def _probabilities_in_a_fork(queue):
     torch.set_num_threads(1)  # torch's own threads do not survive a fork
     block = read_block(ry_linear_cnot, 17, 17)
-    queue.put(float(fused.probabilities(block, torch.ones(2, 17)).sum()))
+    queue.put(float(probabilities(block, torch.ones(2, 17)).sum()))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks processes")
@@ -541,7 +549,7 @@ def test_a_forked_process_can_go_on(monkeypatch):
     monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
     torch.set_num_threads(2)
     block = read_block(ry_linear_cnot, 17, 17)
-    fused.probabilities(block, torch.ones(2, 17))
+    probabilities(block, torch.ones(2, 17))
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     child = context.Process(target=_probabilities_in_a_fork, args=(queue,), daemon=True)
@@ -562,7 +570,7 @@ def _peak_bytes(n_blocks):
 
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    fused.probabilities(block, angles).square().sum().backward()
+    probabilities(block, angles).square().sum().backward()
     return status("VmHWM") - before
 
 
@@ -591,7 +599,7 @@ def test_half_angles_without_cosines_cost_no_accuracy_and_no_sign(
     def run(module, dtype):
         leaves = [angles.to(dtype).requires_grad_(), state.to(dtype).requires_grad_()]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fused, "engine", lambda *_: module)
+            patch.setattr(fused, "loops_for", lambda *_: module)
             final = fused.apply_block(block, *leaves)
             return final.detach(), *torch.autograd.grad((final * weights.to(dtype)).sum(), leaves)
 
@@ -615,14 +623,14 @@ def _one():
 
 def test_engine_is_numba_on_a_cpu_and_torch_elsewhere(monkeypatch):
     cpu = torch.device("cpu")
-    assert fused.engine(cpu) is fused_numba
-    assert fused.engine(cpu, torch.float64) is fused_numba
-    assert fused.engine(cpu, torch.bfloat16) is fused_torch
-    assert fused.engine(torch.device("meta")) is fused_torch
+    assert fused.loops_for(cpu) is fused_numba
+    assert fused.loops_for(cpu, torch.float64) is fused_numba
+    assert fused.loops_for(cpu, torch.bfloat16) is fused_torch
+    assert fused.loops_for(torch.device("meta")) is fused_torch
     can_compile.cache_clear()
     monkeypatch.setitem(sys.modules, "numba", None)
     try:
-        assert fused.engine(cpu) is fused_torch
+        assert fused.loops_for(cpu) is fused_torch
     finally:
         can_compile.cache_clear()
 
@@ -631,7 +639,7 @@ def test_without_triton_or_where_it_fails_a_gpu_has_plain_torch(monkeypatch):
     gpu = torch.device("cuda", 7)
     fused._has_triton.cache_clear()
     monkeypatch.setattr(fused, "find_spec", lambda _: None)
-    assert fused.engine(gpu) is fused_torch
+    assert fused.loops_for(gpu) is fused_torch
 
     def no_compiler(_):
         raise RuntimeError("Failed to find C compiler")
@@ -642,9 +650,9 @@ def test_without_triton_or_where_it_fails_a_gpu_has_plain_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "qtlite.engine.triton_kernels", broken)
     monkeypatch.setattr(engine, "triton_kernels", broken, raising=False)
     with pytest.warns(UserWarning, match="cuda:7, got RuntimeError.*Failed to find C compiler"):
-        assert fused.engine(gpu) is fused_torch
-    assert fused.engine(gpu) is fused_torch  # which it has said
-    assert fused.engine(gpu, torch.bfloat16) is fused_torch
+        assert fused.loops_for(gpu) is fused_torch
+    assert fused.loops_for(gpu) is fused_torch  # which it has said
+    assert fused.loops_for(gpu, torch.bfloat16) is fused_torch
     fused._has_triton.cache_clear()
 
 
@@ -663,7 +671,7 @@ def test_loops_compile_where_no_folder_can_be_written(monkeypatch):
 
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
 def test_autocast_does_not_reach_the_circuit(module, monkeypatch):
-    monkeypatch.setattr(fused, "engine", lambda *_: module)
+    monkeypatch.setattr(fused, "loops_for", lambda *_: module)
     block = read_block(ry_linear_cnot, 5, 5)
     generator = torch.Generator().manual_seed(0)
     angles = torch.randn(2, 5, generator=generator, requires_grad=True)
@@ -672,8 +680,8 @@ def test_autocast_does_not_reach_the_circuit(module, monkeypatch):
     found = []
     for enabled in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            p = fused.probabilities(block, angles)
-            z = fused.expectations(block, angles, qubits)
+            p = probabilities(block, angles)
+            z = expected_z(block, angles, qubits)
         (gradient,) = torch.autograd.grad((p * weights).sum() + z.sum(), angles)
         found.append((p, z, gradient))
     for plain, cast in zip(*found, strict=True):

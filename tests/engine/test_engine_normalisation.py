@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from qtlite.engine import normalisation as module
-from qtlite.engine.normalisation import FlatNormalisation
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.inject import count_weights, split_weights, weight_shapes
-from qtlite.normalisation import normalise_weights, weight_scales
+from qtlite.normalisation import Normalisation, normalise_weights, weight_scales
 
 TARGETS = {
     "cnn": lambda: paper_cnn("mnist"),
@@ -23,7 +22,7 @@ def both_ways(target, dtype):
     scales = weight_scales(target, shapes)
     flat = 1 + 3 * torch.randn(count_weights(shapes), dtype=dtype)
     flat.requires_grad_()
-    loops = FlatNormalisation(shapes, scales)
+    loops = Normalisation(shapes, scales)
     return flat, loops, lambda flat: normalise_weights(split_weights(flat, shapes), scales, "row")
 
 
@@ -68,7 +67,7 @@ def test_gradients_in_another_memory_format_and_unused_tensors():
 def test_constant_rows_give_finite_gradients():
     shapes = weight_shapes(nn.Linear(9, 2))
     flat = torch.ones(20, requires_grad=True)
-    weights = FlatNormalisation(shapes, weight_scales(nn.Linear(9, 2), shapes))(flat)
+    weights = Normalisation(shapes, weight_scales(nn.Linear(9, 2), shapes))(flat)
     weights["weight"][:, 0].sum().backward()
     assert flat.grad.isfinite().all()
 

@@ -155,8 +155,8 @@ def test_gradients_match_finite_differences(monkeypatch):
 
 @on_gpu
 def test_a_gpu_has_these_kernels():
-    assert fused.engine(torch.device("cuda")) is fused_triton
-    assert fused.engine(torch.device("cuda"), torch.bfloat16) is fused_torch
+    assert fused.loops_for(torch.device("cuda")) is fused_triton
+    assert fused.loops_for(torch.device("cuda"), torch.bfloat16) is fused_torch
 
 
 @on_gpu
@@ -212,10 +212,10 @@ def test_what_cannot_be_recorded_is_said_and_launched_instead(monkeypatch):
 def test_a_larger_graph_may_hold_the_circuit():
     block = read_block(chain, 13, 2)
     angles = torch.randn(3, 2, device=DEVICE)
-    expected = fused.probabilities(block, angles)
+    expected = fused.probabilities(fused.Prepared(block, ""), angles)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = fused.probabilities(block, angles)
+        found = fused.probabilities(fused.Prepared(block, ""), angles)
     graph.replay()
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 

@@ -101,7 +101,7 @@ def test_bits_to_weights_sees_the_index_alone():
     model = BitsToWeights(toy(), (3, 5, 3), generator=seeded())
     bits = [[2.0 * int(bit) - 1 for bit in format(i, "06b")] for i in range(50)]
     x = torch.randn(5, 9)
-    flat = model.mapping(torch.tensor(bits)).detach()
+    flat = model.layers(torch.tensor(bits)).squeeze(1).detach()
     torch.testing.assert_close(model(x), by_hand(flat, x))
     assert flat.mean().abs() < 1e-5
 
@@ -110,9 +110,10 @@ def test_bits_to_weights_sees_the_index_alone():
 def test_mapped_sources(name):
     """These keep the mapping net: only the numbers in the probability's place differ."""
     model = build_control(name, toy(), 3, generator=seeded())
-    inputs = mapping_inputs(model.qnn(), 50, "scaled", (-1.0, 1.0))
+    inputs = mapping_inputs(64 * model.qnn()[:50], 6)
     x = torch.randn(5, 9)
-    torch.testing.assert_close(model(x), by_hand(model.mapping(inputs), x), rtol=1e-4, atol=1e-5)
+    flat = model.mapping.layers(inputs).squeeze(1)
+    torch.testing.assert_close(model(x), by_hand(flat, x), rtol=1e-4, atol=1e-5)
     trained = {name for name, p in model.qnn.named_parameters() if p.requires_grad}
     assert trained == ({"values"} if name == "trainable_vector" else set())
 
@@ -172,9 +173,11 @@ def test_bad_input():
         mlp_widths(14, 457, (4, 4))
     with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
         build_control("hashed", toy(), 0)
-    with pytest.raises(ValueError, match="n_values must be at least 1, got 0"):
-        RandomSubspace(toy(), 0)
-    for make in (lambda n: HashedWeights(toy(), n), lambda n: SpreadVector(n, 50)):
+    for make in (
+        lambda n: HashedWeights(toy(), n),
+        lambda n: RandomSubspace(toy(), n),
+        lambda n: SpreadVector(n, 50),
+    ):
         for n_values in (-1, 0, 51):
             message = f"n_values must be between 1 and 50, got {n_values}"
             with pytest.raises(ValueError, match=message):

@@ -74,6 +74,17 @@ def test_real_dataset_is_the_published_one(name):
             assert labels.bincount().tolist() == [count // 10] * 10
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_classes_are_torchvisions(name):
+    real_dataset(name)
+    import_torchvision()
+    from torchvision import datasets
+
+    read = getattr(datasets, CATALOGUE[name].torchvision_class)(REAL_FOLDER, train=False)
+    # torchvision calls MNIST's classes "0 - zero"
+    assert CATALOGUE[name].classes == tuple(title.split(" - ")[0] for title in read.classes)
+
+
 def test_mnist_counts_of_each_class():
     labels = real_dataset("mnist").test_labels
     assert labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -1,11 +1,12 @@
 import torch
 from torch import nn
 
-from qtlite import QuantumTrain
+from qtlite import MappingNet, QuantumTrain
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.controls import HashedWeights, RandomSubspace, StoredWeights
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.studies.effective_rank import effective_rank, singular_values
+from qtlite.mapping import qubits_needed
 
 
 def toy(n_inputs=9):
@@ -25,7 +26,8 @@ def by_autograd(model):
 
 def test_singular_values_are_those_of_autograd():
     for target in (toy(), toy(90)):  # fewer weights than parameters, and more
-        model = QuantumTrain(target, 2, hidden=(2, 4))
+        n_qubits = qubits_needed(sum(p.numel() for p in target.parameters()))
+        model = QuantumTrain(target, 2, mapping=MappingNet(n_qubits, (2, 4)))
         found, expected = singular_values(model), by_autograd(model)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 

@@ -9,13 +9,11 @@ import torch
 
 from qtlite.experiments.cli import main
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.data.loading import DATASETS, available, load_dataset
+from qtlite.experiments.data.loading import available, load_dataset
 from qtlite.experiments.inference.model_files import (
     BOOK_FORMATS,
     BOOK_MODELS,
-    CLASSES,
     FORMATS,
-    IMAGE_SHAPES,
     export_book_models,
     export_run,
     find_record,
@@ -132,14 +130,6 @@ def test_a_control_is_exported_and_qcml_is_not(tmp_path):
     assert right.mean() == run.record["test_accuracy"]
     with pytest.raises(ValueError, match="record must be of a run that leaves a classical network"):
         read_run(tmp_path / "qcml.json", tmp_path)
-
-
-def test_classes_and_shapes_are_those_of_the_data():
-    for name in DATASETS:
-        if available(name):
-            dataset = load_dataset(name)
-            assert CLASSES[name] == dataset.classes
-            assert IMAGE_SHAPES[name] == tuple(dataset.test_images.shape[1:])
 
 
 def test_book_models_without_runs(tmp_path):

@@ -15,7 +15,7 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.recipes import recipe_config
-from qtlite.experiments.report import plots
+from qtlite.experiments.report import figures
 from qtlite.experiments.studies import measure, shots
 from qtlite.experiments.studies.noise import accuracy_against_noise
 from qtlite.experiments.studies.shots import (
@@ -345,7 +345,7 @@ def test_measured_training_with_few_shots_and_with_exact_probabilities():
 
 
 def test_figure_has_every_curve_reference_and_vertical():
-    figure = plots.measured_points(
+    figure = figures.measured_points(
         {"a": ([1, 2], [0.1, 0.2], [0.1, 0.1]), "b": ([1, 4], [0.3, 0.2], None)},
         x_label="shots",
         y_label="accuracy",

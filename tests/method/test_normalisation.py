@@ -8,7 +8,7 @@ from qtlite.normalisation import normalise_weights, weight_scales
 def test_row_standardisation_of_every_output_channel():
     conv = nn.Conv2d(6, 4, 3, groups=2)
     names = ["weight", "bias"]
-    scales = weight_scales(conv, names, gain=1)
+    scales = weight_scales(conv, names, weight_gain=1)
     weights = {"weight": 3 + 5 * torch.randn(4, 3, 3, 3), "bias": torch.ones(4)}
     normal = normalise_weights(weights, scales, "row")
     rows = normal["weight"].flatten(1)
@@ -20,7 +20,7 @@ def test_row_standardisation_of_every_output_channel():
 
 def test_tensor_scheme_scales_alone_and_none_leaves_all():
     layer = nn.Linear(16, 2)
-    scales = weight_scales(layer, ["weight"], gain=1)
+    scales = weight_scales(layer, ["weight"], weight_gain=1)
     weights = {"weight": torch.randn(2, 16)}
     assert torch.equal(
         normalise_weights(weights, scales, "tensor")["weight"], weights["weight"] / 4
@@ -30,7 +30,7 @@ def test_tensor_scheme_scales_alone_and_none_leaves_all():
 
 def test_gain_of_a_normalisation_layer_stays_around_one():
     norm = nn.BatchNorm1d(25)
-    scales = weight_scales(norm, ["weight", "bias"], gain=1)
+    scales = weight_scales(norm, ["weight", "bias"], weight_gain=1)
     weights = {"weight": torch.ones(25), "bias": torch.ones(25)}
     normal = normalise_weights(weights, scales, "row")
     assert normal["weight"].tolist() == pytest.approx([1.1] * 25)
@@ -39,7 +39,7 @@ def test_gain_of_a_normalisation_layer_stays_around_one():
 
 @pytest.mark.parametrize("fan_in", [1, 2, 7])
 def test_short_rows_are_scaled_alone(fan_in):
-    scales = weight_scales(nn.Linear(fan_in, 3), ["weight", "bias"], gain=1)
+    scales = weight_scales(nn.Linear(fan_in, 3), ["weight", "bias"], weight_gain=1)
     weights = {"weight": torch.randn(3, fan_in), "bias": torch.ones(3)}
     normal = normalise_weights(weights, scales, "row")
     torch.testing.assert_close(normal["weight"], weights["weight"] * fan_in**-0.5)
@@ -48,7 +48,7 @@ def test_short_rows_are_scaled_alone(fan_in):
 
 def test_constant_rows_give_finite_gradients():
     weights = torch.ones(2, 9, requires_grad=True)
-    scales = weight_scales(nn.Linear(9, 2), ["weight"], gain=1)
+    scales = weight_scales(nn.Linear(9, 2), ["weight"], weight_gain=1)
     normalise_weights({"weight": weights}, scales)["weight"][:, 0].sum().backward()
     assert weights.grad.isfinite().all()
 
@@ -65,4 +65,4 @@ def test_default_gain_is_hes_for_relu():
 
 def test_gain_must_be_positive():
     with pytest.raises(ValueError, match="weight_gain must be between 1e-6 and 1e6, got 0"):
-        weight_scales(nn.Linear(2, 2), ["weight"], gain=0)
+        weight_scales(nn.Linear(2, 2), ["weight"], weight_gain=0)

@@ -73,7 +73,8 @@ function qtlitePlaygroundModel({ PortableRandom }, engine, { Network }) {
         this.byProbability = new Float64Array(2 ** N_QUBITS);
       }
       const { widths, angles } = this.counts;
-      this.mapping = new MappingNet(widths, N_QUBITS, N_WEIGHTS, BITS[state.bits], this.hasCircuit);
+      const bits = BITS[this.hasCircuit ? state.bits : "minus_plus"];
+      this.mapping = new MappingNet(widths, N_QUBITS, N_WEIGHTS, bits, this.hasCircuit);
       this.net = this.parameters.subarray(angles); // shares memory with the parameters
       let place = 0;
       for (let layer = 0; layer + 1 < widths.length; layer++) {
@@ -234,10 +235,20 @@ function qtlitePlaygroundModel({ PortableRandom }, engine, { Network }) {
     }
   }
 
+  /* a * b + c with one rounding at the end, for an a of few bits. PyTorch enlarges images with such
+     sums, and some pixels lie exactly between two integers. */
+  function fusedMultiplyAdd(a, b, c) {
+    const high = Math.fround(b);
+    const product = a * high; // exact, as is the rest's
+    const sum = c + product;
+    const part = sum - c;
+    return sum + (c - (sum - part) + (product - part) + a * (b - high));
+  }
+
   /* Pixels "a" to "q" (0 to 16), 64 an image, to 28 x 28 pixels of 0 to 255, bilinear. */
   function enlarge(packed, n) {
     const near = Array.from({ length: 28 }, (_, i) => {
-      const place = Math.max(0, ((i + 0.5) * 8) / 28 - 0.5);
+      const place = Math.max(0, fusedMultiplyAdd(i + 0.5, 8 / 28, -0.5));
       const low = Math.floor(place);
       return { low, high: Math.min(low + 1, 7), share: place - low };
     });
@@ -246,9 +257,11 @@ function qtlitePlaygroundModel({ PortableRandom }, engine, { Network }) {
       const at = (y, x) => packed.charCodeAt(image * 64 + y * 8 + x) - 97;
       for (const y of near) {
         for (const x of near) {
-          const top = at(y.low, x.low) * (1 - x.share) + at(y.low, x.high) * x.share;
-          const bottom = at(y.high, x.low) * (1 - x.share) + at(y.high, x.high) * x.share;
-          pixels[out++] = Math.round((top * (1 - y.share) + bottom * y.share) * (255 / 16));
+          let sum = at(y.low, x.high) * ((1 - y.share) * x.share);
+          sum = fusedMultiplyAdd(at(y.low, x.low), (1 - y.share) * (1 - x.share), sum);
+          sum = fusedMultiplyAdd(at(y.high, x.low), y.share * (1 - x.share), sum);
+          sum = fusedMultiplyAdd(at(y.high, x.high), y.share * x.share, sum);
+          pixels[out++] = Math.round(sum * (255 / 16));
         }
       }
     }

@@ -1,8 +1,7 @@
-"""The four datasets, whole, as uint8 tensors in memory.
+"""Load a dataset of the catalogue into memory, as uint8 tensors.
 
-MNIST, FashionMNIST and CIFAR-10 are read through torchvision, which also downloads them where that
-is asked for; every file is held against its published MD5 before it is used. ``digits`` is inside
-scikit-learn, so it is there without a network: the default wherever nothing else is.
+torchvision reads the files and downloads them on request. The MD5 of every file is compared with
+the catalogue's before it is used. ``digits`` is part of scikit-learn and needs no download.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import hashlib
 import http.client
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from qtlite.experiments.data.catalogue import CATALOGUE, DATASETS
 from qtlite.experiments.data.torchvision import import_torchvision
 
 DATA_VARIABLE = "QTLITE_DATA"
-DATA_FOLDER = "data"  # where nothing else is said
+DATA_FOLDER = "data"  # if neither an argument nor the variable names one
 
 _N_DIGITS_TRAIN = 1500
 
@@ -31,8 +30,8 @@ class Dataset:
     """Labelled images, split in two.
 
     Attributes:
-        name: "mnist", "fashion_mnist", "cifar10" or "digits"; a validation split says so.
-        classes: what each label means; label k is ``classes[k]``.
+        name: of the catalogue; a validation split's ends in "-validation".
+        classes: the meaning of each label; label k is ``classes[k]``.
         train_images: uint8, 0 to 255, shape (n_train, channels, height, width).
         train_labels: int64, shape (n_train,).
         test_images: uint8, 0 to 255, shape (n_test, channels, height, width).
@@ -47,17 +46,12 @@ class Dataset:
     test_labels: Tensor
 
     def split_validation(self, n_validation: int) -> Dataset:
-        """Hold out the last training images in place of the test set, which is left out altogether.
+        """Replace the test set by the last training images, which are then not trained on.
 
-        For every choice (learning rate, recipe, number of epochs), so that none is made on the test
-        images.
+        Use it for every choice (learning rate, recipe, epochs): test images must not decide any.
 
         Args:
-            n_validation: number of training images to hold out, 1 <= n_validation < n_train.
-
-        Returns:
-            The first n_train - n_validation images to train on, and the last n_validation as
-            ``test_images``, under the name "<name>-validation".
+            n_validation: training images to hold out, 1 <= n_validation < n_train.
 
         Raises:
             ValueError: if n_validation is out of range.
@@ -74,9 +68,9 @@ class Dataset:
                 f"got {n_validation}"
             )
         n_kept = n_train - n_validation
-        return Dataset(
+        return replace(
+            self,
             name=f"{self.name}-validation",
-            classes=self.classes,
             train_images=self.train_images[:n_kept],
             train_labels=self.train_labels[:n_kept],
             test_images=self.train_images[n_kept:],
@@ -87,29 +81,29 @@ class Dataset:
 def load_dataset(
     name: str, folder: str | os.PathLike | None = None, *, download: bool = False
 ) -> Dataset:
-    """Load a whole dataset into memory.
+    """Load a dataset of the catalogue into memory.
 
-    ============== =============== ================ ======= =====================
-    name           train / test    image            bytes   source
-    ============== =============== ================ ======= =====================
-    mnist          60,000 / 10,000 (1, 28, 28)      55 MB   torchvision
-    fashion_mnist  60,000 / 10,000 (1, 28, 28)      55 MB   torchvision
-    cifar10        50,000 / 10,000 (3, 32, 32)      184 MB  torchvision
-    digits         1,500 / 297     (1, 28, 28)      1.4 MB  inside scikit-learn
-    ============== =============== ================ ======= =====================
+    ============== =============== ================ =======
+    name           train / test    image            bytes
+    ============== =============== ================ =======
+    mnist          60,000 / 10,000 (1, 28, 28)      55 MB
+    fashion_mnist  60,000 / 10,000 (1, 28, 28)      55 MB
+    cifar10        50,000 / 10,000 (3, 32, 32)      184 MB
+    digits         1,500 / 297     (1, 28, 28)      1.4 MB
+    ============== =============== ================ =======
 
-    ``digits`` are scikit-learn's 8x8 digits: in their own order, the first 1,500 to train on and
-    the last 297 to test on (so by writers that training never saw), enlarged bilinearly to 28x28 so
-    that MNIST's network and its 13 qubits fit.
+    ``digits`` are scikit-learn's 8 x 8 digits in their own order: the first 1,500 are for training,
+    the last 297, by other writers, for testing. They are enlarged bilinearly to 28 x 28, so that
+    MNIST's network and its 13 qubits fit.
 
     Args:
-        name: "mnist", "fashion_mnist", "cifar10" or "digits".
-        folder: where torchvision keeps its datasets; what the environment variable QTLITE_DATA
-            says if left out, else "data". Not needed for "digits".
-        download: fetch the files if they are missing. Otherwise nothing is written.
+        name: of the catalogue.
+        folder: where torchvision keeps its datasets; if left out, the value of the environment
+            variable QTLITE_DATA, else "data". "digits" needs none.
+        download: fetch missing files. Otherwise nothing is written.
 
     Raises:
-        ValueError: if the name is unknown, or a file is not the published one.
+        ValueError: if the name is unknown, or a file differs from the published one.
         FileNotFoundError: if files are missing and ``download`` is off.
         ConnectionError: if the download fails.
         PermissionError: if ``download`` may not write to the folder.
@@ -119,31 +113,37 @@ def load_dataset(
         >>> tuple(digits.train_images.shape), tuple(digits.test_images.shape)
         ((1500, 1, 28, 28), (297, 1, 28, 28))
     """
-    _check_name(name)
-    if name == "digits":
-        return _load_digits()
-    return _read(name, find_files(name, folder, download=download))
+    path = find_files(name, folder, download=download)
+    return _load_digits() if CATALOGUE[name].torchvision_class is None else _read(name, path)
 
 
 def find_files(
     name: str, folder: str | os.PathLike | None = None, *, download: bool = False
 ) -> Path:
-    """The folder that ``load_dataset`` would read; arguments and errors are the same.
-
-    Args:
-        name: "mnist", "fashion_mnist" or "cifar10".
-        folder: see ``load_dataset``.
-        download: see ``load_dataset``.
-    """
-    path = _data_folder(folder)
-    if download:
+    """Return the folder that ``load_dataset`` reads, with its files checked; same arguments."""
+    path, missing = _look(name, folder)
+    if download and CATALOGUE[name].files:
         _download(name, path)
-    _check_files(name, path)
+    elif missing:
+        raise FileNotFoundError(
+            f"folder must hold the files of {name}, got {str(path)!r} without "
+            f"{', '.join(missing)}; load with download=True (--download), or point folder (--data) "
+            f"or {DATA_VARIABLE} to where they are"
+        )
+    for file, md5 in CATALOGUE[name].files.items():
+        with open(path / file, "rb") as stream:
+            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+        if found.hexdigest() != md5:
+            raise ValueError(
+                f"folder must hold the published files of {name} (MD5 {md5}), got "
+                f"{str(path / file)!r} with MD5 {found.hexdigest()}: it is damaged or incomplete; "
+                "delete it and load with download=True"
+            )
     return path
 
 
 def available(name: str, folder: str | os.PathLike | None = None) -> bool:
-    """Tell whether ``load_dataset(name, folder)`` would find its files without a download.
+    """True if ``load_dataset(name, folder)`` finds its files without a download.
 
     Raises:
         ValueError: if the name is unknown.
@@ -152,15 +152,13 @@ def available(name: str, folder: str | os.PathLike | None = None) -> bool:
         >>> available("digits"), available("mnist", "no/such/folder")
         (True, False)
     """
-    _check_name(name)
-    path = _data_folder(folder)
-    return name == "digits" or not _missing_files(name, path)
+    return not _look(name, folder)[1]
 
 
 def best_available(preferred: str, folder: str | os.PathLike | None = None) -> str:
-    """Name the preferred dataset where its files are present, and "digits" where they are not.
+    """Return the preferred dataset's name if its files are present, else "digits".
 
-    For pages that run anywhere: print the name, so that the reader knows which it was.
+    Pages that use it run everywhere. They print the name, so that the reader knows which it was.
 
     Raises:
         ValueError: if the name is unknown.
@@ -177,13 +175,13 @@ def to_float(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
 
     Args:
         images: uint8, any shape.
-        mean, std: the authors' released code has 0.5 and 0.5, so -1 to 1.
+        mean, std: the authors' released code uses 0.5 and 0.5, which gives -1 to 1.
 
     Returns:
         float32, same shape and device as ``images``.
 
     Raises:
-        ValueError: if ``images`` are not uint8 (scaled already?), or std is not positive.
+        ValueError: if ``images`` are not uint8 (already scaled?), or std is not positive.
 
     Example:
         >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
@@ -196,38 +194,12 @@ def to_float(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
-def _check_name(name: str) -> None:
+def _look(name: str, folder: str | os.PathLike | None) -> tuple[Path, list[str]]:
+    """The data folder, and the dataset's files that it lacks."""
     if name not in DATASETS:
         raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {name!r}")
-
-
-def _data_folder(folder: str | os.PathLike | None) -> Path:
-    return Path(folder or os.environ.get(DATA_VARIABLE) or DATA_FOLDER).expanduser()
-
-
-def _missing_files(name: str, folder: Path) -> list[str]:
-    return [file for file in CATALOGUE[name].files if not (folder / file).is_file()]
-
-
-def _check_files(name: str, folder: Path) -> None:
-    """Raise unless every file of the dataset is there and is the published one."""
-    if missing := _missing_files(name, folder):
-        raise FileNotFoundError(
-            f"folder must hold the files of {name}, got {str(folder)!r} without "
-            f"{', '.join(missing)}; load with download=True (--download), or point folder (--data) "
-            f"or {DATA_VARIABLE} to where they are"
-        )
-    for file, md5 in CATALOGUE[name].files.items():
-        with open(folder / file, "rb") as stream:
-            found = hashlib.file_digest(
-                stream, lambda: hashlib.md5(usedforsecurity=False)
-            ).hexdigest()
-        if found != md5:
-            raise ValueError(
-                f"folder must hold the published files of {name} (MD5 {md5}), got "
-                f"{str(folder / file)!r} with MD5 {found}: it is damaged or incomplete; "
-                "delete it and load with download=True"
-            )
+    path = Path(folder or os.environ.get(DATA_VARIABLE) or DATA_FOLDER).expanduser()
+    return path, [file for file in CATALOGUE[name].files if not (path / file).is_file()]
 
 
 def _download(name: str, folder: Path) -> None:
@@ -235,7 +207,7 @@ def _download(name: str, folder: Path) -> None:
         _torchvision_dataset(name, folder, train=True, download=True)
     except PermissionError:
         raise
-    # torchvision reports a host that is gone, a broken transfer and a wrong MD5 in these ways
+    # torchvision's errors for an unreachable host, a broken transfer and a wrong MD5
     except (RuntimeError, http.client.HTTPException, OSError) as error:
         raise ConnectionError(
             f"download of {name} must reach its hosts, got: {error}; try again, or copy the files "
@@ -247,27 +219,22 @@ def _torchvision_dataset(name: str, folder: Path, *, train: bool, download: bool
     import_torchvision()
     from torchvision import datasets
 
+    read = getattr(datasets, CATALOGUE[name].torchvision_class)
     with warnings.catch_warnings():
-        # CIFAR-10's pickles are older than numpy's present idea of a dtype's arguments
+        # CIFAR-10's pickles pass a dtype's arguments as older versions of NumPy did
         warnings.filterwarnings("ignore", message=r".*align should be passed as", append=False)
-        return getattr(datasets, CATALOGUE[name].torchvision_class)(
-            folder, train=train, download=download
-        )
+        return read(folder, train=train, download=download)
 
 
 def _read(name: str, folder: Path) -> Dataset:
     tensors = {}
     for split in ("train", "test"):
         part = _torchvision_dataset(name, folder, train=split == "train")
-        if name == "cifar10":
-            images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
-        else:
-            images = part.data.unsqueeze(1)
-        tensors[f"{split}_images"] = images
+        pixels = torch.as_tensor(part.data)  # (n, height, width) or (n, height, width, channels)
+        images = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        tensors[f"{split}_images"] = images.contiguous()
         tensors[f"{split}_labels"] = torch.as_tensor(part.targets, dtype=torch.int64)
-    # torchvision names MNIST's classes "0 - zero"
-    classes = tuple(title.split(" - ")[0] for title in part.classes)
-    return Dataset(name=name, classes=classes, **tensors)
+    return Dataset(name=name, classes=CATALOGUE[name].classes, **tensors)
 
 
 def _load_digits() -> Dataset:
@@ -279,10 +246,10 @@ def _load_digits() -> Dataset:
     images = (large * (255 / 16)).round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).to(torch.int64)
     return Dataset(
-        name="digits",
-        classes=tuple("0123456789"),
-        train_images=images[:_N_DIGITS_TRAIN],
-        train_labels=labels[:_N_DIGITS_TRAIN],
-        test_images=images[_N_DIGITS_TRAIN:],
-        test_labels=labels[_N_DIGITS_TRAIN:],
+        "digits",
+        CATALOGUE["digits"].classes,
+        images[:_N_DIGITS_TRAIN],
+        labels[:_N_DIGITS_TRAIN],
+        images[_N_DIGITS_TRAIN:],
+        labels[_N_DIGITS_TRAIN:],
     )

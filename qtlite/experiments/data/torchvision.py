@@ -1,8 +1,8 @@
-"""``import torchvision`` where its wheel was built for another torch.
+"""Import torchvision, even if its wheel was built for another torch.
 
-The Linux wheel of torchvision on the package index is built for CUDA. Against a CPU-only torch its
-compiled operators do not load, and the import stops at ``operator torchvision::nms does not
-exist``. The datasets, which are all that is wanted here, need none of those operators.
+The Linux wheel of torchvision on the package index is built for CUDA. With a CPU-only torch its
+compiled operators do not load, and the import fails with ``operator torchvision::nms does not
+exist``. The datasets, the only part used here, need none of these operators.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from types import ModuleType
 
 import torch
 
-# The names are forgotten by torch as soon as this object is, so it lives as long as the process.
+# torch forgets the operators when this object is deleted, so it lives as long as the process.
 _missing_operators: torch.library.Library | None = None
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision, first declaring the operators that its own import misses.
+    """Import torchvision; declare the operators that its own import misses, if any.
 
-    Where torchvision imports soundly this is ``import torchvision`` and nothing else. A declared
-    operator has no implementation: calling it (box suppression of object detection) still fails.
+    A declared operator has no implementation: calling it (such as ``nms``) still fails. If
+    torchvision imports without an error, nothing is declared.
 
     Raises:
         ImportError: if torchvision is not installed.
-        RuntimeError: if its import fails for any other reason; passed on unchanged.
+        RuntimeError: if its import fails for another reason; passed on unchanged.
 
     Example:
         >>> import_torchvision().__name__
@@ -54,6 +54,6 @@ def _declare_missing_operators() -> None:
         _missing_operators.define(
             f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         )
-    # what the failed import left behind is half initialised
+    # the failed import left half-initialised modules behind
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]

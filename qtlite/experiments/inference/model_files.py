@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.data.catalogue import CATALOGUE
 from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.models.qcml import QCML
@@ -41,26 +42,6 @@ FORMATS = {
     "compressed": ".angles.safetensors",
     "int8": ".int8.onnx",
 }
-
-IMAGE_SHAPES = {
-    "mnist": (1, 28, 28),
-    "fashion_mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-    "digits": (1, 28, 28),
-}
-
-CLASSES = {
-    "mnist": tuple("0123456789"),
-    "fashion_mnist": (
-        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-    ),
-    "cifar10": (
-        "airplane", "automobile", "bird", "cat", "deer",
-        "dog", "frog", "horse", "ship", "truck",
-    ),
-    "digits": tuple("0123456789"),
-}  # fmt: skip
 
 # the models of the book's pages: file name -> changes of the qtlite recipe for MNIST
 BOOK_MODELS: dict[str, dict[str, Any]] = {
@@ -171,11 +152,11 @@ def describe(record: dict[str, Any]) -> dict[str, str]:
         "record": record["id"],
         "model": f"QT-{config.n_blocks}" if config.model == "qt" else config.model,
         "dataset": config.dataset,
-        "classes": json.dumps(CLASSES[config.dataset]),
+        "classes": json.dumps(CATALOGUE[config.dataset].classes),
         "input": "uint8 pixels, 0 to 255, shape (batch, {}, {}, {})".format(
-            *IMAGE_SHAPES[config.dataset]
+            *CATALOGUE[config.dataset].image_shape
         ),
-        "output": f"logits, shape (batch, {len(CLASSES[config.dataset])})",
+        "output": f"logits, shape (batch, {len(CATALOGUE[config.dataset].classes)})",
         "pixel_mean": repr(config.pixel_mean),
         "pixel_std": repr(config.pixel_std),
         "relu": json.dumps(config.relu),
@@ -238,7 +219,7 @@ def _write(run: FinishedRun, chosen: str, path: Path, data: str | None) -> None:
     network = FromPixels(run.classical, config.pixel_mean, config.pixel_std)
     generator = torch.Generator().manual_seed(0)
     example = torch.randint(
-        256, (3, *IMAGE_SHAPES[config.dataset]), dtype=torch.uint8, generator=generator
+        256, (3, *CATALOGUE[config.dataset].image_shape), dtype=torch.uint8, generator=generator
     )
     match chosen:
         case "safetensors":

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from qtlite.experiments.inference.model_files import FORMATS, IMAGE_SHAPES
+from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.inference.model_files import FORMATS
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.export import (
     FromPixels,
@@ -63,7 +64,10 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
         network, about = _load_network(path)
         logits = _in_torch(network)
     try:
-        shape, classes = IMAGE_SHAPES[about["dataset"]], tuple(json.loads(about["classes"]))
+        shape, classes = (
+            CATALOGUE[about["dataset"]].image_shape,
+            tuple(json.loads(about["classes"])),
+        )
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"model must say its dataset and classes, got {path} without: use `qtlite export`"

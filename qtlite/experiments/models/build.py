@@ -1,4 +1,4 @@
-"""From a config to its untrained model, and from a trained model to its plain network."""
+"""Build the untrained model of a config, and the plain network of a trained model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
 
 
 def build_model(config: TrainConfig) -> nn.Module:
-    """Build the untrained model of a config: its start depends on the seed and nothing else.
+    """Build the untrained model of a config; its random start depends only on the seed.
 
     Example:
         >>> build_model(TrainConfig(n_blocks=16)).n_trainable
         457
     """
-    with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw their start from global state
+    with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw from its global generator
         torch.manual_seed(config.seed)
         if config.model == "qcml":
             return QCML(config.dataset, relu=config.relu)
@@ -63,5 +63,5 @@ def build_model(config: TrainConfig) -> nn.Module:
 
 
 def classical(model: nn.Module) -> nn.Module:
-    """The plain network a trained model stands for: itself, unless its weights are generated."""
+    """Return the plain network of a trained model: itself, unless its weights are generated."""
     return model.to_classical() if isinstance(model, GeneratedNetwork) else model

@@ -1,18 +1,20 @@
-"""What a sceptic asks for: other sources of the same weights, with as many trained parameters.
+"""Build the controls: other sources of the same weights, with as many trained parameters.
 
-Every control has the target, the weight normalisation and, exactly, the number of trained
-parameters of the QT row that it stands beside; where its own size is free, it is chosen to match.
+A control has the target and the weight normalisation of the QT row that it is compared with, and
+exactly its number of trained parameters. ``qtlite.experiments.controls`` describes each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import ry_only
 from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.models.targets import append_linear
 from qtlite.mapping import (
     MappingNet,
     basis_bits,
@@ -24,7 +26,7 @@ from qtlite.mapping import (
 from qtlite.qnn import QNN
 from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
 
-# kernel, pooling and channels of two convolutions, width of the hidden layer, by weights in all
+# kernel, pooling and channels of two convolutions, width of the hidden layer, by number of weights
 SMALL_CNNS = {
     457: ((3, 3, 2), (3, 3, 4), 13),
     1042: ((3, 2, 6), (3, 3, 4), 16),
@@ -39,21 +41,19 @@ def build_control(
     *,
     hidden: Sequence[int] = (4, 20, 4),
     activation: str = "all",
-    normalisation: str = "row",
-    weight_gain: float = 2**0.5,
     generator: torch.Generator | None = None,
+    **options: Any,
 ) -> GeneratedNetwork:
-    """Build the control that stands beside QT-L.
+    """Build the control that is compared with QT-L.
 
     Args:
         name: one of ``CONTROLS``.
-        target: the network whose weights are generated; "small_cnn" brings its own.
+        target: the network whose weights are generated; "small_cnn" has its own instead.
         n_blocks: L of the QT row to match.
         hidden: widths of the QT row's mapping net.
         activation: of mapping nets, see ``MappingNet``.
-        normalisation: of the weights, see ``normalise_weights``.
-        weight_gain: see ``weight_scales``.
         generator: source of everything random; PyTorch's global one if left out.
+        **options: ``normalisation`` and ``weight_gain``, see ``GeneratedNetwork``.
 
     Raises:
         ValueError: if the name is unknown, ``n_blocks`` is below 1, or no size has the number of
@@ -68,52 +68,38 @@ def build_control(
         raise ValueError(f"name must be one of {tuple(CONTROLS)}, got {name!r}")
     if n_blocks < 1:
         raise ValueError(f"n_blocks must be at least 1, got {n_blocks}")
-    options = {"normalisation": normalisation, "weight_gain": weight_gain}
-    mapped = {"activation": activation, "generator": generator}
-    n_weights = sum(p.numel() for p in target.parameters())
-    n_qubits = qubits_needed(n_weights)
-    n_circuit = n_qubits * n_blocks
+    n_qubits = qubits_needed(sum(p.numel() for p in target.parameters()))
+    n_states, n_circuit = 2**n_qubits, n_qubits * n_blocks
     n_trainable = n_circuit + mapping_size(n_qubits + 1, hidden)
+    draws = {"generator": generator}
 
-    if name in ("frozen_circuit", "frozen_noise"):
-        wider = mlp_widths(n_qubits + 1, n_trainable, hidden)
-        source = (
-            QNN(n_qubits, n_blocks, generator=generator).requires_grad_(False)
-            if name == "frozen_circuit"
-            else FrozenNoise(2**n_qubits, generator=generator)
-        )
-        return _from_source(target, source, n_qubits, wider, mapped, options)
-    if name == "no_entanglement":
-        source = QNN(n_qubits, n_blocks, block=ry_only, generator=generator)
-        return _from_source(target, source, n_qubits, hidden, mapped, options)
-    if name == "trainable_vector":
-        source = SpreadVector(n_circuit, 2**n_qubits, generator=generator)
-        return _from_source(target, source, n_qubits, hidden, mapped, options)
-    if name == "bits_only":
-        widths = mlp_widths(n_qubits, n_trainable, hidden)
-        return BitsToWeights(target, widths, **mapped, **options)
-    if name == "hypernetwork":
-        widths = mlp_widths(n_qubits, n_trainable, (1, 1, 1))
-        return BitsToWeights(target, widths, **mapped, **options)
-    if name == "random_subspace":
-        return RandomSubspace(target, n_trainable, generator=generator, **options)
-    if name == "hashed":
-        return HashedWeights(target, n_trainable, generator=generator, **options)
-    return StoredWeights(small_cnn(n_trainable), generator=generator, **options)
+    def from_source(source: nn.Module, hidden: Sequence[int] = hidden) -> QuantumTrain:
+        net = MappingNet(n_qubits, hidden, activation=activation, **draws)
+        model = QuantumTrain(target, qnn=source, mapping=net, **options)
+        model.standardise()
+        return model
 
+    def only_mapping_trained(source: nn.Module) -> QuantumTrain:
+        return from_source(source, mlp_widths(n_qubits + 1, n_trainable, hidden))
 
-def _from_source(
-    target: nn.Module,
-    source: nn.Module,
-    n_qubits: int,
-    hidden: Sequence[int],
-    mapped: dict,
-    options: dict,
-) -> QuantumTrain:
-    net = MappingNet(n_qubits, hidden, **mapped)
-    model = QuantumTrain(target, qnn=source, mapping=net, **options)
-    model.standardise()
-    return model
+    def from_bits(shape: Sequence[int]) -> BitsToWeights:
+        widths = mlp_widths(n_qubits, n_trainable, shape)
+        return BitsToWeights(target, widths, activation=activation, **draws, **options)
+
+    builders: dict[str, Callable[[], GeneratedNetwork]] = {
+        "frozen_circuit": lambda: only_mapping_trained(
+            QNN(n_qubits, n_blocks, **draws).requires_grad_(False)
+        ),
+        "frozen_noise": lambda: only_mapping_trained(FrozenNoise(n_states, **draws)),
+        "bits_only": lambda: from_bits(hidden),
+        "no_entanglement": lambda: from_source(QNN(n_qubits, n_blocks, block=ry_only, **draws)),
+        "trainable_vector": lambda: from_source(SpreadVector(n_circuit, n_states, **draws)),
+        "random_subspace": lambda: RandomSubspace(target, n_trainable, **draws, **options),
+        "hashed": lambda: HashedWeights(target, n_trainable, **draws, **options),
+        "hypernetwork": lambda: from_bits((1, 1, 1)),
+        "small_cnn": lambda: StoredWeights(small_cnn(n_trainable), **draws, **options),
+    }
+    return builders[name]()
 
 
 class FrozenNoise(nn.Module):
@@ -141,15 +127,15 @@ class FrozenNoise(nn.Module):
 
 
 class SpreadVector(nn.Module):
-    """A trained vector in the circuit's place: each basis state reads one of its entries.
+    """A trained vector in place of the circuit: each basis state reads one of its entries.
 
     Args:
-        n_values: trained numbers.
+        n_values: trained numbers, 1 <= n_values <= n_states.
         n_states: 2**N.
-        generator: source of the start and of who reads what; PyTorch's global one if left out.
+        generator: source of the start and of the assignment; PyTorch's global one if left out.
 
     Raises:
-        ValueError: if ``n_values`` is not between 1 and ``n_states``.
+        ValueError: if ``n_values`` is out of range.
 
     Example:
         >>> SpreadVector(3, 8)().unique().numel()
@@ -159,7 +145,7 @@ class SpreadVector(nn.Module):
     def __init__(self, n_values: int, n_states: int, *, generator: torch.Generator | None = None):
         super().__init__()
         _check_values(n_values, n_states)
-        # of order 1, as Adam's steps are; divided by 2**N like probabilities when read
+        # of order 1, as Adam's steps are; forward divides by 2**N to give the size of probabilities
         self.values = nn.Parameter(torch.randn(n_values, generator=generator).square())
         self.register_buffer("reader", _spread(n_values, n_states, generator))
 
@@ -169,7 +155,7 @@ class SpreadVector(nn.Module):
 
 
 class BitsToWeights(GeneratedNetwork):
-    """The mapping net without the probability: the bits of a weight's index in, the weight out.
+    """The mapping net without the probability: it maps the bits of a weight's index to the weight.
 
     Args:
         target: any ``nn.Module``.
@@ -186,7 +172,7 @@ class BitsToWeights(GeneratedNetwork):
         *,
         activation: str = "all",
         generator: torch.Generator | None = None,
-        **options: object,
+        **options: Any,
     ):
         super().__init__(target, **options)
         n_qubits = qubits_needed(self.n_weights)
@@ -201,69 +187,66 @@ class BitsToWeights(GeneratedNetwork):
         return self.layers(self._bits).squeeze(1)
 
 
-class RandomSubspace(GeneratedNetwork):
-    """theta_0 + P z: random start, random directions, z trained from 0 (Li et al. 2018).
-
-    P's entries are normal with variance 1/d, so that moving each entry of z by one moves each
-    weight by about one.
+class FromValues(GeneratedNetwork):
+    """Weights from a few trained numbers; a subclass says how in ``draw`` and ``generate``.
 
     Args:
         target: any ``nn.Module``.
-        n_values: d, length of z.
-        generator: source of theta_0 and P; PyTorch's global one if left out.
+        n_values: trained numbers, 1 <= n_values <= M; M if left out.
+        generator: source of everything random; PyTorch's global one if left out.
         **options: see ``GeneratedNetwork``.
 
     Raises:
-        ValueError: if ``n_values`` is below 1.
+        ValueError: if ``n_values`` is out of range.
+
+    Example:
+        >>> HashedWeights(nn.Linear(10, 5), 7).generate().abs().unique().numel()
+        7
     """
 
     def __init__(
         self,
         target: nn.Module,
-        n_values: int,
+        n_values: int | None = None,
         *,
         generator: torch.Generator | None = None,
-        **options: object,
+        **options: Any,
     ):
         super().__init__(target, **options)
-        if n_values < 1:
-            raise ValueError(f"n_values must be at least 1, got {n_values}")
-        self.z = nn.Parameter(torch.zeros(n_values))
+        n_values = self.n_weights if n_values is None else n_values
+        _check_values(n_values, self.n_weights)
+        self.draw(n_values, generator)
+
+    def draw(self, n_values: int, generator: torch.Generator | None) -> None:
+        """Register what is trained and what stays random.
+
+        The latter is not persistent: the seed gives it again, so checkpoints stay small.
+        """
+        raise NotImplementedError
+
+
+class RandomSubspace(FromValues):
+    """theta_0 + P z: random start, random directions, z trained from 0 (Li et al. 2018).
+
+    The entries of P are normal with variance 1/d: where each of z's d entries moves by one, each
+    weight moves by about one.
+    """
+
+    def draw(self, n_values: int, generator: torch.Generator | None) -> None:
         start = torch.randn(self.n_weights, generator=generator)
         directions = torch.randn(self.n_weights, n_values, generator=generator) / n_values**0.5
-        # seeded, so that no checkpoint has to hold megabytes of them
+        self.z = nn.Parameter(torch.zeros(n_values))
         self.register_buffer("_start", start, persistent=False)
         self.register_buffer("_directions", directions, persistent=False)
 
     def generate(self) -> Tensor:
-        """Shape (M,)."""
         return torch.addmv(self._start, self._directions, self.z)
 
 
-class HashedWeights(GeneratedNetwork):
-    """Each weight reads one of a few trained values, with a random sign (Chen et al. 2015).
+class HashedWeights(FromValues):
+    """Each weight reads one of the trained values, with a random sign (Chen et al. 2015)."""
 
-    Args:
-        target: any ``nn.Module``.
-        n_values: trained values.
-        generator: source of the start, of who reads what and of the signs; PyTorch's global one if
-            left out.
-        **options: see ``GeneratedNetwork``.
-
-    Raises:
-        ValueError: if ``n_values`` is not between 1 and M.
-    """
-
-    def __init__(
-        self,
-        target: nn.Module,
-        n_values: int,
-        *,
-        generator: torch.Generator | None = None,
-        **options: object,
-    ):
-        super().__init__(target, **options)
-        _check_values(n_values, self.n_weights)
+    def draw(self, n_values: int, generator: torch.Generator | None) -> None:
         self.values = nn.Parameter(torch.randn(n_values, generator=generator))
         reader = _spread(n_values, self.n_weights, generator)
         signs = torch.randint(0, 2, (self.n_weights,), generator=generator) * 2.0 - 1
@@ -271,32 +254,21 @@ class HashedWeights(GeneratedNetwork):
         self.register_buffer("_signs", signs, persistent=False)
 
     def generate(self) -> Tensor:
-        """Shape (M,)."""
         return self._signs * self.values[self._reader]
 
 
-class StoredWeights(GeneratedNetwork):
-    """Every weight is trained itself, and normalised as generated ones are.
+class StoredWeights(FromValues):
+    """Every weight is a trained value itself, and normalised as generated ones are."""
 
-    Args:
-        target: any ``nn.Module``.
-        generator: source of the random start; PyTorch's global one if left out.
-        **options: see ``GeneratedNetwork``.
-    """
-
-    def __init__(
-        self, target: nn.Module, *, generator: torch.Generator | None = None, **options: object
-    ):
-        super().__init__(target, **options)
-        self.values = nn.Parameter(torch.randn(self.n_weights, generator=generator))
+    def draw(self, n_values: int, generator: torch.Generator | None) -> None:
+        self.values = nn.Parameter(torch.randn(n_values, generator=generator))
 
     def generate(self) -> Tensor:
-        """Shape (M,)."""
         return self.values
 
 
 def small_cnn(n_weights: int) -> nn.Sequential:
-    """The paper's CNN for 28 x 28 images, made smaller: two convolutions, two linear layers.
+    """Build the paper's CNN for 28 x 28 images in a smaller size.
 
     Args:
         n_weights: 457, 1042 or 1822.
@@ -315,19 +287,17 @@ def small_cnn(n_weights: int) -> nn.Sequential:
     for kernel, pool, channels in convolutions:
         network.extend([nn.Conv2d(n_in, channels, kernel), nn.MaxPool2d(pool), nn.ReLU()])
         n_in, size = channels, (size - kernel + 1) // pool
-    network.append(nn.Flatten())
-    network.extend([nn.Linear(n_in * size**2, width), nn.ReLU(), nn.Linear(width, 10)])
-    return network
+    return append_linear(network.append(nn.Flatten()), [n_in * size**2, width, 10], relu=True)
 
 
 def mlp_widths(n_inputs: int, n_parameters: int, shape: Sequence[int]) -> tuple[int, int, int]:
-    """Three hidden widths of a net with one output and exactly this many parameters.
+    """Return three hidden widths of a net with one output and exactly this many parameters.
 
-    Of all the widths that fit, those whose proportions are nearest to ``shape``'s.
+    Of all widths that fit, it chooses those whose proportions are nearest to those of ``shape``.
 
     Args:
-        n_inputs: numbers that the net sees.
-        n_parameters: weights and biases in all.
+        n_inputs: of the net.
+        n_parameters: weights and biases together.
         shape: three widths to imitate.
 
     Raises:
@@ -355,7 +325,7 @@ def mlp_widths(n_inputs: int, n_parameters: int, shape: Sequence[int]) -> tuple[
 
 
 def _difference(widths: Sequence[int], shape: Sequence[int]) -> float:
-    """Spread of the ratios between two lists of widths, on a logarithmic scale."""
+    """Range of the ratios between two lists of widths, on a logarithmic scale."""
     ratios = torch.tensor(widths).log() - torch.tensor(shape).log()
     return float(ratios.max() - ratios.min())
 
@@ -366,6 +336,6 @@ def _check_values(n_values: int, n_places: int) -> None:
 
 
 def _spread(n_values: int, n_places: int, generator: torch.Generator | None) -> Tensor:
-    """Which value each place reads: at random, every value as often as any other."""
+    """Assign a value to each place at random, each value equally often up to one."""
     order = torch.randperm(n_places, generator=generator)
     return (torch.arange(n_places) % n_values)[order]

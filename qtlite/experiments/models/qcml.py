@@ -1,37 +1,27 @@
-"""The paper's comparison model (Fig. 4): a circuit between two classical networks, for every image.
+"""QCML, the paper's comparison model (Fig. 4): a circuit between two classical networks.
 
-Unlike Quantum-Train, it needs its circuit at inference too. The paper leaves open how features
-become angles, which gate is trained and how qubits are entangled; here: tanh times pi, Ry, and the
-linear CNOT chain of Fig. 1. Those blocks are real, so a complex encoded state is two real ones.
+Unlike Quantum-Train, it needs its circuit for every image, at inference too. The paper does not say
+how features become angles, which gate is trained and how qubits are entangled. Here they are tanh
+times pi, Ry, and the linear CNOT chain of Fig. 1.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from qtlite import acceleration
 from qtlite.circuit import precision_of, ry_linear_cnot, tensorcircuit_with
-from qtlite.experiments.models.targets import convolutions
-
-# widths between the convolutions and the qubits: 4,693 and 145,977 parameters (Sec. III)
-HIDDEN = {
-    "mnist": (192, 10),
-    "fashion_mnist": (192, 10),
-    "digits": (192, 10),
-    "cifar10": (2048, 64, 10),
-}
+from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.models.targets import append_linear, convolutions
 
 
 class EncodedCircuit(nn.Module):
-    """Features in, expectation values out: H, Ry(x), Rz(x) on each qubit, L trained blocks, <Z>.
+    """Map features to expectation values: H, Ry(x), Rz(x) on each qubit, L trained blocks, <Z>.
 
     Args:
         n_qubits: N >= 1.
-        n_blocks: L >= 1 blocks of one Ry a qubit and a linear CNOT chain.
+        n_blocks: L >= 1 blocks, each of one Ry on each qubit and a linear CNOT chain.
         generator: source of the random start; PyTorch's global one if left out.
 
     Raises:
@@ -59,13 +49,12 @@ class EncodedCircuit(nn.Module):
             raise ValueError(
                 f"features must have shape (batch, {self.n_qubits}), got {tuple(features.shape)}"
             )
-        qubits = encode_qubits(features)
-        values = acceleration.expectations(self.prepared, self.angles, qubits)
+        values = acceleration.expectations(self.prepared, self.angles, encode_qubits(features))
         return plain_expectations(self.angles, features) if values is None else values
 
 
 def plain_expectations(angles: Tensor, features: Tensor) -> Tensor:
-    """What ``EncodedCircuit`` returns, by TensorCircuit, image by image.
+    """Compute what ``EncodedCircuit`` returns by TensorCircuit, image by image.
 
     Args:
         angles: of the blocks, shape (L, N), radians.
@@ -75,8 +64,9 @@ def plain_expectations(angles: Tensor, features: Tensor) -> Tensor:
         Shape (B, N), dtype of ``angles``.
 
     Example:
-        >>> plain_expectations(torch.zeros(1, 2), torch.zeros(1, 2)).round(decimals=4)
-        tensor([[0., 0.]])
+        >>> features = torch.tensor([[torch.pi / 2, 0.0]])  # H and Ry(pi/2) turn |0> to |1>
+        >>> plain_expectations(torch.zeros(1, 2), features).round(decimals=3) + 0.0
+        tensor([[-1.,  0.]])
     """
     rows = []
     with tensorcircuit_with("pytorch", precision_of(angles)) as tc:
@@ -94,7 +84,7 @@ def plain_expectations(angles: Tensor, features: Tensor) -> Tensor:
 
 
 def encode_qubits(features: Tensor) -> Tensor:
-    """Rz(x_q) Ry(x_q) H |0> for each qubit q of each row.
+    """Return Rz(x_q) Ry(x_q) H |0> for each qubit q of each row.
 
     Args:
         features: shape (B, N), radians.
@@ -113,15 +103,13 @@ def encode_qubits(features: Tensor) -> Tensor:
 
 
 class QCML(nn.Sequential):
-    """Part 1 (convolutions, linear layers to N features), the circuit, part 2 (N to ten logits).
+    """Part 1 (convolutions, linear layers to N features), the circuit, part 2 (N to logits).
 
     Args:
-        dataset: "mnist", "fashion_mnist", "digits" or "cifar10"; decides part 1.
+        dataset: of the catalogue; decides part 1.
         n_qubits: N; 13 in the paper.
         n_blocks: L; 13 in the paper.
         relu: whether part 1's hidden layers end in ReLU.
-        hidden: widths from the flattened convolutions to part 1's last hidden layer; the paper's if
-            left out.
         generator: source of the angles' random start.
 
     Raises:
@@ -139,22 +127,18 @@ class QCML(nn.Sequential):
         n_qubits: int = 13,
         n_blocks: int = 13,
         relu: bool = True,
-        hidden: Sequence[int] | None = None,
         generator: torch.Generator | None = None,
     ):
-        part1 = convolutions(dataset, relu=relu)
-        widths = [*(HIDDEN[dataset] if hidden is None else hidden), n_qubits]
-        for place, (n_in, n_out) in enumerate(pairwise(widths)):
-            part1.append(nn.Linear(n_in, n_out))
-            if relu and place < len(widths) - 2:
-                part1.append(nn.ReLU())
-        part1.append(ToAngles())
+        part1, n_features = convolutions(dataset, relu=relu)
+        entry = CATALOGUE[dataset]
+        append_linear(part1, [n_features, *entry.qcml_linear, n_qubits], relu=relu)
         circuit = EncodedCircuit(n_qubits, n_blocks, generator=generator)
-        super().__init__(part1, circuit, nn.Linear(n_qubits, 10))
+        part2 = nn.Linear(n_qubits, len(entry.classes))
+        super().__init__(part1.append(ToAngles()), circuit, part2)
 
 
 class ToAngles(nn.Module):
-    """pi tanh(x): any number to an angle of at most half a turn either way, radians."""
+    """pi tanh(x): map any number to an angle between -pi and pi, radians."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Shape is kept."""

@@ -1,24 +1,27 @@
-"""The networks whose weights are generated: the paper's two CNNs."""
+"""The targets, whose weights are generated: the paper's two CNNs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
+
+from qtlite.experiments.data.catalogue import CATALOGUE
 
 
 def paper_cnn(dataset: str, *, relu: bool = True) -> nn.Sequential:
     """Build the classical network of Tables I and II (6,690 weights) or III (285,226).
 
-    The paper names no activation and the authors' code has none, so that max-pooling is its only
-    nonlinearity; ``relu`` puts one after each hidden layer.
+    The paper names no activation and the authors' code has none: max-pooling is its only
+    nonlinearity. ``relu`` adds one after each hidden layer.
 
     Args:
-        dataset: "mnist", "fashion_mnist" or "digits" (28 x 28 grey) or "cifar10" (32 x 32 colour).
+        dataset: of the catalogue, which has the sizes.
         relu: whether hidden layers end in ReLU.
 
     Returns:
-        Images, shape (batch, channels, height, width), to logits, shape (batch, 10).
+        Images, shape (batch, channels, height, width), to logits, shape (batch, classes).
 
     Raises:
         ValueError: if the dataset is unknown.
@@ -29,43 +32,55 @@ def paper_cnn(dataset: str, *, relu: bool = True) -> nn.Sequential:
         >>> sum(p.numel() for p in paper_cnn("cifar10").parameters())
         285226
     """
-    network = convolutions(dataset, relu=relu)
-    widths = [2048, 128, 64, 10] if dataset == "cifar10" else [192, 20, 10]
-    for place, (n_in, n_out) in enumerate(pairwise(widths)):
-        network.append(nn.Linear(n_in, n_out))
-        if relu and place < len(widths) - 2:
-            network.append(nn.ReLU())
-    return network
+    network, n_features = convolutions(dataset, relu=relu)
+    entry = CATALOGUE[dataset]
+    return append_linear(network, [n_features, *entry.linear, len(entry.classes)], relu=relu)
 
 
-def convolutions(dataset: str, *, relu: bool = True) -> nn.Sequential:
-    """Build the part that all the paper's networks for a dataset share.
+def convolutions(dataset: str, *, relu: bool = True) -> tuple[nn.Sequential, int]:
+    """Build the two convolutions that all the paper's networks for a dataset share.
 
     Args:
-        dataset: as for ``paper_cnn``.
+        dataset: of the catalogue.
         relu: whether each convolution ends in ReLU.
 
     Returns:
-        Images, shape (batch, channels, height, width), to features, shape (batch, 192) for 28 x 28
-        images and (batch, 2048) for CIFAR-10.
+        Images, shape (batch, channels, height, width), to features, shape (batch, n_features); and
+        n_features.
 
     Raises:
         ValueError: if the dataset is unknown.
 
     Example:
-        >>> sum(p.numel() for p in convolutions("mnist").parameters())
-        2620
+        >>> network, n_features = convolutions("mnist")
+        >>> sum(p.numel() for p in network.parameters()), n_features
+        (2620, 192)
     """
-    if dataset in ("mnist", "fashion_mnist", "digits"):
-        sizes = [(1, 8, 0), (8, 12, 0)]
-    elif dataset == "cifar10":
-        sizes = [(3, 16, 2), (16, 32, 2)]
-    else:
-        raise ValueError(
-            f"dataset must be one of 'mnist', 'fashion_mnist', 'digits', 'cifar10', got {dataset!r}"
-        )
-    layers: list[nn.Module] = []
-    for n_in, n_out, padding in sizes:
-        layers += [nn.Conv2d(n_in, n_out, 5, padding=padding), nn.MaxPool2d(2)]
-        layers += [nn.ReLU()] if relu else []  # after the pooling: the same, on a quarter
-    return nn.Sequential(*layers, nn.Flatten())
+    if dataset not in CATALOGUE:
+        raise ValueError(f"dataset must be one of {tuple(CATALOGUE)}, got {dataset!r}")
+    network, (n_in, *size) = nn.Sequential(), CATALOGUE[dataset].image_shape
+    for n_out, padding in CATALOGUE[dataset].convolutions:
+        network.extend([nn.Conv2d(n_in, n_out, 5, padding=padding), nn.MaxPool2d(2)])
+        if relu:  # after the pooling: the same result from a quarter of the numbers
+            network.append(nn.ReLU())
+        n_in, size = n_out, [(side + 2 * padding - 4) // 2 for side in size]
+    return network.append(nn.Flatten()), n_in * size[0] * size[1]
+
+
+def append_linear(network: nn.Sequential, widths: Sequence[int], *, relu: bool) -> nn.Sequential:
+    """Append fully connected layers, with a ReLU after each but the last, and return the network.
+
+    Args:
+        network: changed in place.
+        widths: inputs of the first layer, then outputs of each.
+        relu: whether hidden layers end in ReLU.
+
+    Example:
+        >>> len(append_linear(nn.Sequential(), [192, 20, 10], relu=True))
+        3
+    """
+    for place, (n_in, n_out) in enumerate(pairwise(widths)):
+        if place > 0 and relu:
+            network.append(nn.ReLU())
+        network.append(nn.Linear(n_in, n_out))
+    return network

@@ -1,10 +1,15 @@
-"""Draw a circuit: in characters here, and the layout that figures use."""
+"""Draw a circuit, in characters or as a figure, from TensorCircuit's own list of gates."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
+
+from qtlite.experiments.report.style import CIRCUIT, GREY, new_figure
 
 if TYPE_CHECKING:
     import tensorcircuit as tc
@@ -12,6 +17,12 @@ if TYPE_CHECKING:
 # One symbol for each qubit of a gate; any other gate is a box with its name on every qubit it has.
 _SYMBOLS = {"cnot": "●⊕", "cz": "●●", "swap": "××", "toffoli": "●●⊕", "fredkin": "●××"}
 _CONTROLLED = ("cy", "cphase", "crx", "cry", "crz", "cr", "cu")
+# How matplotlib draws them: markers on top of each other, sizes in points.
+_MARKERS: dict[str, list[dict[str, Any]]] = {
+    "●": [{"marker": "o", "ms": 6}],
+    "⊕": [{"marker": "o", "ms": 12, "mfc": "white", "mew": 1.4}, {"marker": "+", "ms": 12}],
+    "×": [{"marker": "x", "ms": 8, "mew": 1.8}],
+}
 
 
 def gate_columns(circuit: tc.Circuit) -> list[list[tuple[tuple[int, ...], tuple[str, ...]]]]:
@@ -91,3 +102,58 @@ def draw_text(circuit: tc.Circuit) -> str:
         gaps = [g + cell.center(width) + " " for g, cell in zip(gaps, below, strict=True)]
     lines = [line.rstrip() for pair in zip(wires, gaps, strict=True) for line in pair]
     return "\n".join(lines[:-1])
+
+
+def circuit_diagram(circuit: tc.Circuit) -> Figure:
+    """Draw a circuit as a figure, qubit 0 on top; boxes show the gate and its angles in radians.
+
+    Args:
+        circuit: any ``tensorcircuit.Circuit``.
+
+    Example:
+        >>> import numpy
+        >>> from qtlite.circuit import build_circuit
+        >>> figure = circuit_diagram(build_circuit(2, numpy.zeros((1, 2))))
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['$q_{0}$', '$q_{1}$', 'Ry\\n0.00', 'Ry\\n0.00']
+    """
+    columns = gate_columns(circuit)
+    n_qubits = circuit.circuit_param["nqubits"]
+    widths = [
+        max(_box_width(symbol) for _, symbols in column for symbol in symbols) + 0.35
+        for column in columns
+    ]
+    total = sum(widths) + 0.4
+    figure, (axes,) = new_figure(min(7.4, 0.62 * total + 0.6), 0.62 * n_qubits + 0.2)
+    axes.set(xlim=(-0.8, total), ylim=(-n_qubits + 0.45, 0.55), aspect="equal")
+    axes.set_axis_off()
+    for qubit in range(n_qubits):
+        axes.plot([-0.1, total], [-qubit, -qubit], color=GREY, lw=1, ls="-", zorder=1)
+        axes.text(-0.25, -qubit, f"$q_{{{qubit}}}$", ha="right", va="center")
+    left = 0.2
+    for column, width in zip(columns, widths, strict=True):
+        centre = left + width / 2
+        for qubits, symbols in column:
+            ends = [-min(qubits), -max(qubits)]
+            axes.plot([centre, centre], ends, color=CIRCUIT, lw=1.4, ls="-", zorder=2)
+            for qubit, symbol in zip(qubits, symbols, strict=True):
+                for marker in _MARKERS.get(symbol, []):
+                    axes.plot([centre], [-qubit], color=CIRCUIT, ls="", zorder=3, **marker)
+                if symbol not in _MARKERS:
+                    _draw_box(axes, symbol, centre, -qubit)
+        left += width
+    return figure
+
+
+def _box_width(symbol: str) -> float:
+    """Width of a gate's box, in distances of wires."""
+    name, _, angles = symbol.partition("(")
+    return max(0.5, 0.19 * max(len(name), len(angles) - 1))
+
+
+def _draw_box(axes: Axes, symbol: str, x: float, y: float) -> None:
+    width, label = _box_width(symbol), symbol.replace("(", "\n").rstrip(")")
+    shape = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": "#eaf3fa"}
+    corner = (x - width / 2, y - 0.3)
+    axes.add_patch(FancyBboxPatch(corner, width, 0.6, ec=CIRCUIT, lw=1.2, zorder=3, **shape))
+    axes.text(x, y, label, ha="center", va="center", fontsize=8, linespacing=1.0, zorder=5)

@@ -6,9 +6,6 @@ notebook, a printed page, a reader without scripts) the still image is what is s
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,23 +18,24 @@ from matplotlib.figure import Figure
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
-from qtlite.experiments.report import plots
+from qtlite.experiments.report import figures
+from qtlite.experiments.report.style import image_tag
 from qtlite.experiments.report.tables import accuracy_percent, select, with_weight_decay
 from qtlite.mapping import MappingNet, mapping_size, qubits_needed, scaled
 from qtlite.qnn import QNN
 
-N_QUBITS, N_BLOCKS = 4, 3  # the most that the circuit's figure offers
-STEPS_IN_PI = 24  # its sliders' steps, so that pi/2 and pi are among them
+N_QUBITS, N_BLOCKS = 4, 3  # the largest circuit that the figure offers
+STEPS_IN_PI = 24  # steps of its sliders: pi/2 and pi are among them
 
 
 @dataclass(frozen=True)
 class LiveFigure:
-    """What a notebook shows for a figure of ``live.js``: shows itself as HTML.
+    """A figure of ``live.js``: a notebook shows it as HTML.
 
     Args:
-        name: which of the functions of ``live.js`` draws it.
-        data: what that function is given; plain JSON types.
-        still: the image for where no script runs.
+        name: of the function of ``live.js`` that draws it.
+        data: argument of that function; plain JSON types.
+        still: the image that is shown where no script runs.
         alt: the image in words.
 
     Example:
@@ -52,16 +50,12 @@ class LiveFigure:
     alt: str
 
     def html(self) -> str:
-        """The figure as part of a page."""
-        file = io.StringIO()
-        plots.save_svg(self.still, file)
-        image = base64.b64encode(file.getvalue().encode()).decode()
+        """Return the figure as part of a page."""
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
+        still = image_tag(self.still, self.alt, 'class="live-still"')
         return (
             f'<div class="live" data-figure="{self.name}">'
-            f'<script type="application/json">{data}</script>'
-            f'<img class="live-still" alt="{html.escape(self.alt)}" '
-            f'src="data:image/svg+xml;base64,{image}"></div>'
+            f'<script type="application/json">{data}</script>{still}</div>'
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -69,7 +63,7 @@ class LiveFigure:
 
 
 def mapping_nets() -> list[MappingNet]:
-    """The untrained mapping nets (4-20-4, tanh throughout) of the circuit's figure, 1 qubit to 4.
+    """Return untrained mapping nets (4-20-4, tanh throughout) for 1 to 4 qubits.
 
     Example:
         >>> [net.layers[0].in_features for net in mapping_nets()]
@@ -86,16 +80,15 @@ def mapping_nets() -> list[MappingNet]:
 
 
 def circuit() -> LiveFigure:
-    """Angles, qubits, blocks, CNOTs and shots to probabilities to generated weights.
+    """Return the figure from angles, blocks, CNOTs and shots to probabilities and weights.
 
     Example:
         >>> sorted(circuit().data)
         ['n_blocks', 'n_qubits', 'nets', 'steps', 'steps_in_pi']
     """
     n_qubits, n_blocks = 3, 2
-    steps = np.random.default_rng(1).integers(
-        -STEPS_IN_PI, STEPS_IN_PI + 1, size=(N_BLOCKS, N_QUBITS)
-    )
+    size, limit = (N_BLOCKS, N_QUBITS), STEPS_IN_PI
+    steps = np.random.default_rng(1).integers(-limit, limit, size, endpoint=True)
     nets = mapping_nets()
     data = {
         "n_qubits": n_qubits,
@@ -127,7 +120,7 @@ def circuit_still(
         angles: phi, shape (L, N), radians.
         net: for N + 1 inputs.
         block: appends one block to the circuit.
-        n_shots: count this many measurements; exact probabilities if left out.
+        n_shots: number of measurements; exact probabilities if left out.
 
     Example:
         >>> figure = circuit_still(torch.zeros(1, 2), mapping_nets()[1])
@@ -142,11 +135,11 @@ def circuit_still(
         if n_shots is not None:
             counts = np.random.default_rng(0).multinomial(n_shots, p.double() / p.double().sum())
             p = torch.as_tensor(counts / n_shots, dtype=p.dtype)
-        return plots.state_bars({"probability": p, "generated weight": net(scaled(p))})
+        return figures.state_bars({"probability": p, "generated weight": net(scaled(p))})
 
 
 def counts() -> LiveFigure:
-    """Trained parameters against the size of the network, the paper's rows marked.
+    """Return the figure of trained parameters against the size of the network.
 
     Example:
         >>> counts().data["paper"][0]["name"]
@@ -176,14 +169,15 @@ def counts() -> LiveFigure:
     return LiveFigure(
         "counts",
         data,
-        plots.parameter_counts(sizes, curves, marks),
-        "Trained parameters over the weights of the network, both axes logarithmic: as usual they "
-        "are equal; with Quantum-Train the curve is nearly level. The paper's rows lie on it.",
+        figures.parameter_counts(sizes, curves, marks),
+        "Trained parameters over the weights of the network, both axes logarithmic: equal for the "
+        "baseline, nearly level for Quantum-Train. The paper's rows lie on or above the curve of "
+        "their mapping net, since most have more than 16 blocks.",
     )
 
 
 def n_trained(n_weights: float, n_blocks: int, hidden: Sequence[int] = (4, 20, 4)) -> int:
-    """Angles and mapping net's parameters for M weights and L blocks of the paper's circuit.
+    """Count angles and mapping net's parameters for M weights and L blocks.
 
     Example:
         >>> n_trained(6690, 16), n_trained(285226, 19, (40, 200, 40))
@@ -196,10 +190,10 @@ def n_trained(n_weights: float, n_blocks: int, hidden: Sequence[int] = (4, 20, 4
 def accuracy(
     records: Iterable[Mapping[str, Any]], dataset: str, recipes: Iterable[str] = tuple(RECIPES)
 ) -> LiveFigure:
-    """Test accuracy against the number of blocks: the paper's, and each recipe's records.
+    """Return the figure of test accuracy against blocks: the paper's, and each recipe's records.
 
     Args:
-        records: any; those that do not follow their recipe, or of other data, are left out.
+        records: any; only those of the dataset that follow their recipe are drawn.
         dataset: "mnist", "fashion_mnist" or "cifar10".
         recipes: those to draw.
 
@@ -215,47 +209,37 @@ def accuracy(
     records = list(records)
     found = select(records, dataset=dataset, evaluated_on="test")
     paper = [row for row in TABLES[dataset] if row.model == "qt"]
-    usual = [{"name": "paper, as usual", "accuracy": TABLES[dataset][0].test_accuracy}]
+    baselines = [{"name": "paper's baseline", "accuracy": TABLES[dataset][0].test_accuracy}]
     if ours := select(found, model="classical", recipe="qtlite"):
-        usual.append({"name": "ours, as usual", "accuracy": accuracy_percent(ours)[0]})
+        baselines.append({"name": "our baseline", "accuracy": accuracy_percent(ours)[0]})
     drawn = []
     for recipe in recipes:
         if decayed := with_weight_decay(records, dataset, recipe):
-            name = f"ours, as usual, weight decay {WEIGHT_DECAY[recipe][dataset]:g}, {recipe}"
-            usual.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
+            name = f"our baseline, weight decay {WEIGHT_DECAY[recipe][dataset]:g}, {recipe}"
+            baselines.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
         points = [
             _point(select(found, model="qt", recipe=recipe, n_blocks=row.n_blocks)) for row in paper
         ]
         if any(points):
             drawn.append({"name": recipe, "points": [point for point in points if point]})
-    data = {
-        "paper": [
-            {
-                "n_blocks": row.n_blocks,
-                "accuracy": row.test_accuracy,
-                "n_trainable": row.n_trainable,
-            }
-            for row in paper
-        ],
-        "classical": usual,
-        "recipes": drawn,
-    }
+    of_paper = [
+        {"n_blocks": r.n_blocks, "accuracy": r.test_accuracy, "n_trainable": r.n_trainable}
+        for r in paper
+    ]
+    data = {"paper": of_paper, "classical": baselines, "recipes": drawn}
     return LiveFigure(
         "accuracy",
         data,
-        plots.accuracy_by_blocks(data),
-        "Test accuracy in percent over the number of blocks: the paper's rows and this book's "
-        "records, with the networks that were trained as usual as level lines.",
+        figures.accuracy_by_blocks(data),
+        "Test accuracy in percent over the number of blocks: the paper's rows, this book's "
+        "records, and the baselines as level lines.",
     )
 
 
 def _layers(net: MappingNet) -> list[dict[str, Any]]:
-    """Weights of the linear layers, rounded to what a page needs."""
+    """Return the weights of the linear layers, rounded to what a page needs."""
     return [
-        {
-            name: tensor.double().round(decimals=5).tolist()
-            for name, tensor in layer.named_parameters()
-        }
+        {name: p.double().round(decimals=5).tolist() for name, p in layer.named_parameters()}
         for layer in net.layers
         if isinstance(layer, torch.nn.Linear)
     ]

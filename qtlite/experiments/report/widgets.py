@@ -1,17 +1,14 @@
 """Controls for a live notebook (ipywidgets); on the static page, figures that need no kernel.
 
-A chapter calls one function. In a notebook that somebody runs it gives controls. While the book
-is built (``book/build.py`` sets ``QTLITE_STATIC``), or where ipywidgets is missing, it gives the
-figure of ``live_figures``: a widget without a kernel is dead.
+A chapter calls one function. In a notebook that somebody runs it returns controls. While the book
+is built (``book/build.py`` sets ``QTLITE_STATIC``), or without ipywidgets, it returns a figure: a
+widget without a kernel does nothing.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import chain
@@ -27,7 +24,8 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import Dataset, load_dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.recipes import recipe_config
-from qtlite.experiments.report import live_figures, plots
+from qtlite.experiments.report import figures, live_figures
+from qtlite.experiments.report.style import image_tag
 from qtlite.experiments.train.fitting import fit_by_epochs
 from qtlite.experiments.train.loop import evaluate
 
@@ -36,10 +34,11 @@ if TYPE_CHECKING:
 
 STATIC_VARIABLE = "QTLITE_STATIC"
 SHOTS = {"exact": None, "10": 10, "100": 100, "1,000": 1000, "10,000": 10000}
+WIDE = {"description_width": "initial"}
 
 
 def is_live() -> bool:
-    """Tell whether controls would work: a kernel will be there, and ipywidgets is.
+    """True if controls would work: outside the static book, with ipywidgets.
 
     Example:
         >>> os.environ[STATIC_VARIABLE] = "1"
@@ -51,7 +50,7 @@ def is_live() -> bool:
 
 
 def circuit() -> ipywidgets.VBox | live_figures.LiveFigure:
-    """Angles, qubits, blocks, CNOTs and shots to probabilities to generated weights."""
+    """From angles, qubits, blocks, CNOTs and shots to probabilities and generated weights."""
     return circuit_controls() if is_live() else live_figures.circuit()
 
 
@@ -61,18 +60,18 @@ def counts() -> ipywidgets.VBox | live_figures.LiveFigure:
 
 
 def training() -> ipywidgets.VBox | Figure:
-    """Train on digits and watch the loss; the static page has the finished curve."""
+    """Train on digits and watch the loss; the static page has the finished curves."""
     if is_live():
         return training_controls()
     histories = {}
     for n_blocks in (4, 16, 64):
         *_, history = train_by_epochs(recipe_config("qtlite", n_blocks=n_blocks, epochs=8))
         histories[f"{n_blocks} blocks"] = history
-    return plots.loss_curves(histories)
+    return figures.loss_curves(histories)
 
 
 def circuit_controls() -> ipywidgets.VBox:
-    """The controls behind ``circuit``: a change in any of them draws anew.
+    """The controls behind ``circuit``: a change of any of them redraws the figure.
 
     Example:
         >>> box = circuit_controls()
@@ -85,18 +84,12 @@ def circuit_controls() -> ipywidgets.VBox:
     n_blocks = ipywidgets.IntSlider(2, 1, live_figures.N_BLOCKS, description="blocks")
     entangled = ipywidgets.Checkbox(True, description="CNOTs")
     shots = ipywidgets.Dropdown(options=list(SHOTS.items()), description="shots")
-    data = live_figures.circuit().data
     step = np.pi / live_figures.STEPS_IN_PI
-    start = np.array(data["steps"]) * step
+    start = np.array(live_figures.circuit().data["steps"]) * step
+    turn = {"min": -np.pi, "max": np.pi, "step": step}
     sliders = [
         [
-            ipywidgets.FloatSlider(
-                float(angle),
-                min=-np.pi,
-                max=np.pi,
-                step=step,
-                description=f"{block}, q{qubit}",
-            )
+            ipywidgets.FloatSlider(float(angle), description=f"{block}, q{qubit}", **turn)
             for qubit, angle in enumerate(row)
         ]
         for block, row in enumerate(start, 1)
@@ -112,8 +105,7 @@ def circuit_controls() -> ipywidgets.VBox:
         grid.children = [ipywidgets.VBox(row) for row in shown]
         picture.value = _image(live_figures.circuit_still(angles, net, block, shots.value))
 
-    _on_change([n_qubits, n_blocks, entangled, shots, *chain(*sliders)], draw)
-    draw()
+    _call_on_change(draw, [n_qubits, n_blocks, entangled, shots, *chain(*sliders)])
     head = ipywidgets.HBox([n_qubits, n_blocks, entangled, shots])
     return ipywidgets.VBox([head, grid, picture])
 
@@ -128,34 +120,28 @@ def count_controls() -> ipywidgets.VBox:
     """
     import ipywidgets
 
-    style = {"description_width": "initial"}
-    n_weights = ipywidgets.BoundedIntText(6690, 1, 10**12, description="weights M", style=style)
-    n_blocks = ipywidgets.BoundedIntText(16, 1, 10**6, description="blocks L", style=style)
-    hidden = ipywidgets.Dropdown(
-        options=[("4-20-4", (4, 20, 4)), ("40-200-40", (40, 200, 40))],
-        description="mapping net",
-        style=style,
-    )
-    says = ipywidgets.Label()
+    n_weights = ipywidgets.BoundedIntText(6690, 1, 10**12, description="weights M", style=WIDE)
+    n_blocks = ipywidgets.BoundedIntText(16, 1, 10**6, description="blocks L", style=WIDE)
+    widths = [("4-20-4", (4, 20, 4)), ("40-200-40", (40, 200, 40))]
+    hidden = ipywidgets.Dropdown(options=widths, description="mapping net", style=WIDE)
+    answer = ipywidgets.Label()
 
     def count(change: Any = None) -> None:
         n_trained = live_figures.n_trained(n_weights.value, n_blocks.value, hidden.value)
-        says.value = (
+        answer.value = (
             f"{n_weights.value:,} weights: {n_trained:,} trained parameters, "
             f"{100 * n_trained / n_weights.value:.2g} %"
         )
 
-    controls = [n_weights, n_blocks, hidden]
-    _on_change(controls, count)
-    count()
-    return ipywidgets.VBox([ipywidgets.HBox(controls), says])
+    _call_on_change(count, [n_weights, n_blocks, hidden])
+    return ipywidgets.VBox([ipywidgets.HBox([n_weights, n_blocks, hidden]), answer])
 
 
 def training_controls(config: TrainConfig | None = None) -> ipywidgets.VBox:
     """The controls behind ``training``; the curve grows with every epoch.
 
     Args:
-        config: what the controls start from; the ``qtlite`` recipe on digits if left out.
+        config: first values of the controls; the ``qtlite`` recipe on digits if left out.
 
     Example:
         >>> box = training_controls()
@@ -165,46 +151,45 @@ def training_controls(config: TrainConfig | None = None) -> ipywidgets.VBox:
     import ipywidgets
 
     config = config or recipe_config("qtlite")
-    style = {"description_width": "initial"}
-    n_blocks = ipywidgets.IntSlider(config.n_blocks, 1, 128, description="blocks", style=style)
+    n_blocks = ipywidgets.IntSlider(config.n_blocks, 1, 128, description="blocks", style=WIDE)
+    exponents = {"min": -4, "max": -1}
     rate = ipywidgets.FloatLogSlider(
-        config.learning_rate, min=-4, max=-1, description="learning rate", style=style
+        config.learning_rate, description="learning rate", style=WIDE, **exponents
     )
-    epochs = ipywidgets.IntSlider(config.epochs, 1, 60, description="epochs", style=style)
+    epochs = ipywidgets.IntSlider(config.epochs, 1, 60, description="epochs", style=WIDE)
     button = ipywidgets.Button(description="Train", button_style="primary")
-    picture, says = ipywidgets.HTML(), ipywidgets.Label()
+    picture, state = ipywidgets.HTML(), ipywidgets.Label()
 
     def run(pressed: Any) -> None:
-        chosen = replace(
-            config, n_blocks=n_blocks.value, learning_rate=rate.value, epochs=epochs.value
-        )
+        settings = {"n_blocks": n_blocks.value, "epochs": epochs.value}
+        chosen = replace(config, learning_rate=rate.value, **settings)
         button.disabled = True
         try:
             for history in train_by_epochs(chosen):
                 last = history[-1]
-                says.value = (
+                state.value = (
                     f"epoch {last['epoch']} of {chosen.epochs}: loss {last['train_loss']:.3f} nat, "
                     f"test accuracy {last['test_accuracy']:.3f}"
                 )
-                picture.value = _image(plots.loss_curves({"this run": history}))
+                picture.value = _image(figures.loss_curves({"this run": history}))
         finally:
             button.disabled = False
 
     button.on_click(run)
     head = ipywidgets.HBox([n_blocks, rate, epochs, button])
-    return ipywidgets.VBox([head, says, picture])
+    return ipywidgets.VBox([head, state, picture])
 
 
 def train_by_epochs(
     config: TrainConfig, dataset: Dataset | None = None
 ) -> Iterator[list[dict[str, float]]]:
-    """Train with the one-cycle schedule, and hand out the history after every epoch.
+    """Train with Adam and the one-cycle schedule, and yield the history after every epoch.
 
-    For watching: runs that count are made by ``training.train``.
+    This is for watching: recorded runs are made by ``train``. Of the config's choices optimiser,
+    schedule, validation and augmentation are ignored.
 
     Args:
-        config: of its optimisation, the learning rate alone is asked for; no images are held out
-            or mirrored.
+        config: the model, ``n_train``, epochs, learning rate, batch size, seed and pixels.
         dataset: digits if left out.
 
     Example:
@@ -213,12 +198,11 @@ def train_by_epochs(
         [1, 2]
     """
     dataset = dataset or load_dataset("digits")
-    images, labels = dataset.train_images[: config.n_train], dataset.train_labels[: config.n_train]
     model = build_model(config)
     training = fit_by_epochs(
         model,
-        images,
-        labels,
+        dataset.train_images[: config.n_train],
+        dataset.train_labels[: config.n_train],
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
@@ -226,29 +210,19 @@ def train_by_epochs(
         prepare=lambda batch: to_float(batch, config.pixel_mean, config.pixel_std),
     )
     history: list[dict[str, float]] = []
-    start = time.perf_counter()
-    for losses in training:
+    for epoch, losses in enumerate(training, 1):
         _, accuracy = evaluate(classical(model), dataset.test_images, dataset.test_labels, config)
-        history.append(
-            {
-                "epoch": len(history) + 1,
-                "train_loss": mean(losses),
-                "test_accuracy": accuracy,
-                "seconds": time.perf_counter() - start,
-            }
-        )
+        history.append({"epoch": epoch, "train_loss": mean(losses), "test_accuracy": accuracy})
         yield list(history)
-        start = time.perf_counter()
 
 
-def _on_change(controls: list[Any], function: Any) -> None:
+def _call_on_change(function: Callable[..., None], controls: list[Any]) -> None:
+    """Call a function now and whenever a control's value changes."""
     for control in controls:
         control.observe(function, names="value")
+    function()
 
 
 def _image(figure: Figure) -> str:
-    """A figure as an HTML image, so that it can be replaced in place."""
-    file = io.StringIO()
-    plots.save_svg(figure, file)
-    encoded = base64.b64encode(file.getvalue().encode()).decode()
-    return f'<img style="max-width: 100%" alt="" src="data:image/svg+xml;base64,{encoded}">'
+    """Return a figure as an HTML image that is no wider than the page."""
+    return image_tag(figure, attributes='style="max-width: 100%"')

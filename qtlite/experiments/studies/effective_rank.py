@@ -7,12 +7,12 @@ import copy
 import torch
 from torch import Tensor
 
+from qtlite.quantum_train import GeneratedNetwork
+
 # Smaller parts of the largest singular value count as zero: single precision, in which networks
 # are trained, cannot tell such a direction from none.
 RELATIVE_TOLERANCE = torch.finfo(torch.float32).eps
 STEP = 1e-5  # of the central differences in double precision: errors of about 1e-10
-
-from qtlite.quantum_train import GeneratedNetwork
 
 
 @torch.no_grad()

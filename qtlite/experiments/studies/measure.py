@@ -42,10 +42,10 @@ from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.runs import finished_run, trained_models
 from qtlite.experiments.train.sweep import NETWORK
 from qtlite.export import load_safetensors
+from qtlite.quantum_train import GeneratedNetwork
 
 Data = str | os.PathLike | None
 NAMES = ("shots", "training", "gradient", "noise", "toy-noise", "trainability", "ranks", "weights")
-from qtlite.quantum_train import GeneratedNetwork
 
 SHOTS = tuple(2**k for k in range(10, 25))
 TRAINING_SHOTS = (2**12, 2**14, 2**16, 2**18)

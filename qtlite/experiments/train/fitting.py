@@ -1,16 +1,44 @@
-"""Training without files: for a model that the caller has changed, or to watch it learn.
+"""The training step, and training without files: for a model that the caller has changed.
 
-Runs that count are made by ``training.train``, which builds its model from a config.
+Runs that are recorded are made by ``loop.train``, which builds its model from a config.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def train_epoch(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> Iterator[float]:
+    """Take one optimiser step for each batch of inputs and labels.
+
+    Args:
+        model: inputs to logits; changed in place.
+        optimiser: of the model's parameters.
+        batches: inputs of shape (batch, ...) and labels of shape (batch,).
+        schedule: changes the learning rate after every step.
+
+    Yields:
+        After each step, the mean cross-entropy of its batch before the step, nats.
+    """
+    model.train()
+    for inputs, labels in batches:
+        loss = F.cross_entropy(model(inputs), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        if schedule is not None:
+            schedule.step()
+        yield loss.item()
 
 
 def fit(model: nn.Module, inputs: Tensor, labels: Tensor, **options: Any) -> list[float]:
@@ -40,12 +68,12 @@ def fit_by_epochs(
     """Train a model in place with Adam and a one-cycle learning rate.
 
     Args:
-        model: what to train.
+        model: inputs to logits.
         inputs: shape (n, ...).
         labels: shape (n,).
         epochs: passes over the inputs.
         learning_rate: the peak of the cycle.
-        batch_size: inputs a step.
+        batch_size: inputs per step.
         seed: of the order of the inputs.
         prepare: applied to every batch of inputs, such as ``to_float``.
 
@@ -57,12 +85,6 @@ def fit_by_epochs(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
     order = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        losses = []
-        for batch in torch.randperm(len(labels), generator=order).split(batch_size):
-            loss = F.cross_entropy(model(prepare(inputs[batch])), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
-        yield losses
+        shuffled = torch.randperm(len(labels), generator=order).split(batch_size)
+        batches = ((prepare(inputs[batch]), labels[batch]) for batch in shuffled)
+        yield list(train_epoch(model, optimiser, batches, schedule))

@@ -1,7 +1,6 @@
 """The figures: what they show, that they are vectors, that they build the same twice."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +8,12 @@ import tensorcircuit as tc
 import torch
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch
 
 from qtlite.circuit import build_circuit, u3_ring_cu3
-from qtlite.experiments.report import pages, plots
+from qtlite.experiments.report import figures, pages, save_svg
 from qtlite.experiments.report.circuit_drawing import draw_text, gate_columns
+from qtlite.experiments.report.style import CURVES
 
 HISTORY = [
     {"epoch": 1, "train_loss": 200.0, "test_accuracy": 0.1},
@@ -35,23 +35,23 @@ def every_gate() -> tc.Circuit:
 
 
 FIGURES = {
-    "lines": lambda: plots.lines(
+    "lines": lambda: figures.lines(
         [1, 2], {"a": [1, 2], "b": [[1, 3], [2, 4]]}, x_label="x", y_label="y"
     ),
-    "circuit": lambda: plots.circuit_diagram(every_gate()),
-    "bars": lambda: plots.probability_bars({"a": [0.5, 0.5], "b": [1.0, 0.0]}),
-    "distribution": lambda: plots.distribution({"a": torch.randn(50)}, x_label="x", log_y=True),
-    "loss": lambda: plots.loss_curves({"one": HISTORY, "two": HISTORY}),
-    "heatmaps": lambda: plots.heatmaps({"a": np.eye(2), "b": -np.eye(2)}, bar_label="entry"),
-    "wide heatmaps": lambda: plots.heatmaps({"a": np.ones((2, 9))}, bar_label="entry"),
-    "images": lambda: plots.image_row(torch.zeros(3, 1, 5, 5), ["0", "1", "2"]),
-    "pipeline": plots.pipeline,
+    "circuit": lambda: figures.circuit_diagram(every_gate()),
+    "bars": lambda: figures.probability_bars({"a": [0.5, 0.5], "b": [1.0, 0.0]}),
+    "distribution": lambda: figures.distribution({"a": torch.randn(50)}, x_label="x", log_y=True),
+    "loss": lambda: figures.loss_curves({"one": HISTORY, "two": HISTORY}),
+    "heatmaps": lambda: figures.heatmaps({"a": np.eye(2), "b": -np.eye(2)}, bar_label="entry"),
+    "wide heatmaps": lambda: figures.heatmaps({"a": np.ones((2, 9))}, bar_label="entry"),
+    "images": lambda: figures.image_row(torch.zeros(3, 1, 5, 5), ["0", "1", "2"]),
+    "states": lambda: figures.state_bars({"a": [0.5, 0.5], "b": [-1.0, 0.0]}),
 }
 
 
 def as_svg(figure: Figure) -> str:
     file = io.StringIO()
-    plots.save_svg(figure, file)
+    save_svg(figure, file)
     return file.getvalue()
 
 
@@ -74,32 +74,41 @@ def test_axes_of_data_have_labels():
 
 
 def test_the_same_figure_gives_the_same_file():
-    assert as_svg(plots.pipeline()) == as_svg(plots.pipeline())
-
-
-def test_the_readme_shows_the_present_pipeline():
-    path = Path(__file__).parents[2] / "book/_static/pipeline.svg"
-    fix = "plots.save_svg(plots.pipeline(), 'book/_static/pipeline.svg') writes it anew"
-    assert path.read_text() == as_svg(plots.pipeline()), fix
+    assert as_svg(FIGURES["heatmaps"]()) == as_svg(FIGURES["heatmaps"]())
 
 
 def test_curves_differ_in_colour_and_in_dash():
-    curves = {str(i): [i, i] for i in range(len(plots.CURVES))}
-    drawn = plots.lines([0, 1], curves, x_label="x", y_label="y").axes[0].get_lines()
+    curves = {str(i): [i, i] for i in range(len(CURVES))}
+    drawn = figures.lines([0, 1], curves, x_label="x", y_label="y").axes[0].get_lines()
     assert len({line.get_color() for line in drawn}) == len(drawn)
     assert len({str(line._unscaled_dash_pattern) for line in drawn}) == len(drawn)
 
 
+def test_missing_values_leave_a_gap_and_are_not_drawn_elsewhere():
+    figure = figures.lines([0, 1, 2], {"a": [1, np.nan, 3]}, x_label="x", y_label="y", log_y=True)
+    assert np.array_equal(figure.axes[0].get_lines()[0].get_ydata(), [1, np.nan, 3], equal_nan=True)
+
+
+def test_histograms_are_numpys():
+    sample = np.random.default_rng(0).normal(size=100)
+    axes = figures.distribution({"a": sample, "b": 2 * sample}, x_label="x", n_bins=7).axes[0]
+    edges = np.linspace(2 * sample.min(), 2 * sample.max(), 8)
+    for patches, values in ((axes.patches[:2], sample), (axes.patches[2:], 2 * sample)):
+        for patch in patches:
+            density, _ = np.histogram(values, edges, density=True)
+            assert patch.get_data().values == pytest.approx(density)
+
+
 def test_several_runs_share_one_entry_of_the_legend():
-    figure = plots.lines([0, 1], {"a": [[1, 2], [2, 3]], "b": [0, 1]}, x_label="x", y_label="y")
+    figure = figures.lines([0, 1], {"a": [[1, 2], [2, 3]], "b": [0, 1]}, x_label="x", y_label="y")
     assert len(figure.axes[0].get_lines()) == 3
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
 
 
 def test_diagram_shows_each_gate_once():
-    axes = plots.circuit_diagram(build_circuit(4, np.zeros((2, 4)))).axes[0]
+    axes = figures.circuit_diagram(build_circuit(4, np.zeros((2, 4)))).axes[0]
     boxes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
-    circles = [patch for patch in axes.patches if isinstance(patch, Circle)]
+    circles = [line for line in axes.get_lines() if line.get_marker() == "o"]
     assert len(boxes) == 8  # Ry
     assert len(circles) == 2 * 2 * 3  # a dot and a ring for each CNOT
 
@@ -128,13 +137,6 @@ def test_text_drawing_of_trainable_complex_gates():
     with tc.runtime_backend("pytorch"):
         circuit = build_circuit(2, torch.ones(1, 12, requires_grad=True), u3_ring_cu3)
         assert draw_text(circuit).count("U(1.00, 1.00, 1.00)") == 4
-
-
-def test_pipeline_counts_what_it_is_told():
-    figure = plots.pipeline(n_qubits=19, n_blocks=10, n_mapping=17121, n_weights=285226)
-    texts = " ".join(text.get_text() for text in figure.axes[0].texts)
-    for count in ("19 qubits", "190 angles", "524,288", "17,121", "285,226", "×10"):
-        assert count in texts
 
 
 def test_sentences_and_tables_are_printed_outside_notebooks(capsys):

@@ -1,0 +1,46 @@
+"""The optimiser and the learning-rate schedule that a config names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
+
+
+def build_optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the config's optimiser for all of a model's trainable parameters.
+
+    Example:
+        >>> type(build_optimiser(TrainConfig(), nn.Linear(2, 2))).__name__
+        'Adam'
+    """
+    parameters: Iterable[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
+    shared = {"lr": config.learning_rate, "eps": config.adam_eps}
+    if config.optimiser == "full_matrix_adam":
+        return FullMatrixAdam(parameters, refresh_every=config.refresh_every, **shared)
+    return torch.optim.Adam(parameters, weight_decay=config.weight_decay, fused=True, **shared)
+
+
+def build_schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_steps: int) -> Any:
+    """Return the config's learning-rate schedule, or None for a constant rate.
+
+    Args:
+        config: says which.
+        optimiser: whose rate it changes.
+        n_steps: of the whole run.
+    """
+    if config.schedule == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            config.learning_rate,
+            total_steps=n_steps,
+            cycle_momentum=config.optimiser == "adam",  # FullMatrixAdam's betas do not change
+        )
+    if config.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=5)
+    return None

@@ -1,0 +1,120 @@
+"""The book's Sphinx extensions: quick checks, the reference, the address, citations."""
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTENSIONS = ROOT / "book/_extensions"
+
+
+def extension(name):
+    spec = importlib.util.spec_from_file_location(name, EXTENSIONS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_extension_is_in_the_configuration():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert set(config["sphinx"]["local_extensions"]) == {p.stem for p in EXTENSIONS.glob("*.py")}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value", "shown"),
+    [
+        ("2**7 - 100", 28, "28"),
+        ("16 * 6 * 13 + 249", 1497, "1,497"),
+        ("2**ceil(log2(6690)) - 6690", 1502, "1,502"),
+        ("-1 / 8", -0.125, "\N{MINUS SIGN}0.125"),
+    ],
+)
+def test_answers_are_computed(expression, value, shown):
+    quick_check = extension("quick_check")
+    assert quick_check.computed(expression) == value
+    assert quick_check.shown(quick_check.computed(expression)) == shown
+
+
+@pytest.mark.parametrize("expression", ["__import__('os')", "open('x')", "(1).real", "x"])
+def test_answers_are_nothing_but_arithmetic(expression):
+    with pytest.raises(ValueError, match="answer must be arithmetic, got"):
+        extension("quick_check").computed(expression)
+
+
+def test_every_public_module_is_on_one_page_of_the_reference():
+    """A module without its place is one that no reader finds."""
+    api_modules = extension("api_modules")
+    pages = [path.read_text() for path in (ROOT / "book/api").glob("*.md")]
+    named = re.findall(r"automodule:: ([\w.]+)", "".join(map(api_modules.expanded, pages)))
+    files = [
+        path.relative_to(ROOT).with_suffix("")
+        for path in (ROOT / "qtlite").rglob("[!_]*.py")
+        if "engine" not in path.parts
+    ]
+    assert sorted(named) == sorted(".".join(file.parts) for file in files)
+
+
+@pytest.mark.parametrize(
+    ("remote", "url"),
+    [
+        ("https://github.com/someone/some-thing.git", "https://github.com/someone/some-thing"),
+        ("git@github.com:someone/thing", "https://github.com/someone/thing"),
+        ("/a/folder", ""),
+        (None, ""),
+    ],
+)
+def test_the_address_comes_from_the_remote(tmp_path, remote, url):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    if remote:
+        subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
+    repository = extension("repository")
+    assert repository.repository_url({}, tmp_path) == url
+    known = {"GITHUB_REPOSITORY": "another/place"}
+    assert repository.repository_url(known, tmp_path) == "https://github.com/another/place"
+
+
+def test_what_follows_from_the_address():
+    repository = extension("repository")
+    url = "https://github.com/someone/thing"
+    assert f"git+{url}" in repository.install_line(url)
+    assert repository.install_line("") == 'pip install ".[experiments]"'
+    colab = repository.colab_url(url, "book/circuit")
+    assert colab.endswith("/github/someone/thing/blob/notebooks/book/circuit.ipynb")
+
+
+def test_a_notebook_for_colab_begins_with_the_installation():
+    cells = [nbformat.v4.new_markdown_cell("# A chapter")]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    made = extension("executed_notebooks").for_colab(notebook, "https://github.com/someone/thing")
+    assert "git clone --quiet --depth 1 https://github.com/someone/thing" in made.cells[0].source
+    assert [cell.source for cell in made.cells[1:]] == ["# A chapter"]
+    assert made.metadata == notebook.metadata
+
+
+def test_citations_say_what_the_citation_file_says():
+    citation = extension("citation")
+    written = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    software, paper = citation.entries().values()
+    for entry, key in ((written, software), (written["preferred-citation"], paper)):
+        assert entry["title"] in citation.plain(key)
+        assert f"title   = {{{{{entry['title']}}}}}" in citation.bibtex("a", key)
+    assert f"Version {written['version']}" in citation.plain(software)
+    assert "Liu, Chen-Yu and Kuo, En-Jui" in citation.bibtex("a", paper)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-0.004 nats", "−0.004 nats"),
+        ("from -1 to (-.5)", "from −1 to (−.5)"),
+        ("2026-11-22, 14-4, QT-16, 1e-9, x -y", "2026-11-22, 14-4, QT-16, 1e-9, x -y"),
+    ],
+)
+def test_minus_signs(text, shown):
+    assert extension("minus_signs").with_minus_signs(text) == shown

@@ -1,0 +1,302 @@
+"""Damage files at random, from a seed, and say how their readers answer.
+
+    python tests/hostile/fuzz.py [--files N] [--seed N] [--seconds S] [--show CATEGORY ...]
+
+=========  ====================================================================================
+category   answer
+=========  ====================================================================================
+refused    an error in one line that names the file
+same       accepted, with the numbers of the good file
+other      accepted with other numbers, in a file without a checksum or with a new one
+wrong      accepted with other numbers, against a checksum
+vague      an error that does not name the file, or has several lines
+raw        another exception, or the end of the process
+hung       no answer within 20 seconds
+code ran   a command was executed, or a file outside the folder was opened to be written
+=========  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from files import make_file, make_good_files
+from run import EXPECTED, SECONDS, ask, in_new_folder
+
+from qtlite.export.seal import MARK, OPEN_SEAL, seal_file
+
+CATEGORIES = ("refused", "same", "other", "wrong", "vague", "raw", "hung", "code ran")
+BAD = ("wrong", "vague", "raw", "hung", "code ran")
+CHECKED = ("net.json", "net.onnx", "net.angles.safetensors", "checkpoint.pt")
+SEALED = ("net.json", "net.onnx", "net.angles.safetensors", "net.safetensors")
+TEXT = ("net.json", "mnist.json", "sweep.json", "shots-mnist-L16.json")
+NUMBERS = (b"NaN", b"Infinity", b"1e999", b"-1", b"null", b'"text"', b"[]", b"{}", b"9" * 5000)
+
+
+def _classifier(path: Path) -> Any:
+    import numpy as np
+
+    from qtlite.experiments.inference.predict import load_classifier
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), np.uint8)
+    model = load_classifier(path)
+    return model.logits(images).tolist(), model.classes
+
+
+def _picture(path: Path) -> Any:
+    from qtlite.experiments.inference.predict import read_images
+
+    return read_images(path, (1, 28, 28)).tolist()
+
+
+def _records(path: Path) -> Any:
+    from qtlite.experiments.records.records import read_records
+
+    return read_records(path.parent)
+
+
+def _configs(path: Path) -> Any:
+    from qtlite.experiments.train.trials import read_configs
+
+    return read_configs(path)
+
+
+def _measurement(path: Path) -> Any:
+    from qtlite.experiments.records.measurements import read_measurement
+
+    return read_measurement(path)
+
+
+def _checkpoint(path: Path) -> Any:
+    from qtlite.experiments.train.checkpoint import read_checkpoint
+
+    return read_checkpoint(path)
+
+
+def _network(path: Path) -> Any:
+    from qtlite.experiments.models.targets import paper_cnn
+    from qtlite.export import load_safetensors
+
+    network = paper_cnn("digits")
+    load_safetensors(network, path)
+    return [tensor.tolist() for tensor in network.state_dict().values()]
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "net.json": _classifier,
+    "net.onnx": _classifier,
+    "net.safetensors": _classifier,
+    "net.angles.safetensors": _classifier,
+    "classical.safetensors": _network,
+    "checkpoint.pt": _checkpoint,
+    "mnist.json": _records,
+    "sweep.json": _configs,
+    "shots-mnist-L16.json": _measurement,
+    "good.png": _picture,
+    "good.jpg": _picture,
+    "good.npy": _picture,
+}
+
+_opened: list[str] = []  # what the audit hook has seen
+_expected: dict[str, Any] = {}  # what the good files give
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A damaged file: which one, and the seed of the damage."""
+
+    name: str
+    seed: int
+
+    def answer(self, good: Path, names: dict[str, Any]) -> tuple[str, str]:
+        """Read the damaged file: the category of the answer, and what was said."""
+        read = READERS[self.name]
+        if not _expected:
+            sys.addaudithook(_watch)
+        if self.name not in _expected:
+            with in_new_folder() as folder:
+                _expected[self.name] = read(make_file(self.name, good, folder))
+        with in_new_folder() as folder:
+            path = make_file(self.name, good, folder)
+            new_seal = damage(path, good, random.Random(f"{self.name} {self.seed}"))
+            content = path.read_bytes()
+            _opened.clear()
+            try:
+                found = read(path)
+            except BaseException as error:
+                return self._refusal(error)
+            if _opened:
+                return "code ran", str(_opened)
+        if _equal(found, _expected[self.name]):
+            return "same", ""
+        checked = self.name in CHECKED or (MARK.encode() in content and "safetensors" in self.name)
+        return ("wrong" if checked and not new_seal else "other"), ""
+
+    def _refusal(self, error: BaseException) -> tuple[str, str]:
+        text = f"{type(error).__name__}: {error}"
+        if _opened:
+            return "code ran", str(_opened)
+        if type(error) not in EXPECTED:
+            return "raw", text
+        clear = self.name in str(error) and "\n" not in str(error)
+        return ("refused" if clear else "vague"), text
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen"):
+        _opened.append(f"{event} {arguments[:1]}")
+    if event == "open" and isinstance(arguments[0], str):
+        writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        inside = os.path.abspath(arguments[0]).startswith(os.getcwd())
+        if writes and not inside and "__pycache__" not in arguments[0]:
+            _opened.append(f"open {arguments[0]}")
+
+
+def _equal(found: Any, expected: Any) -> bool:
+    import torch
+
+    if isinstance(expected, torch.Tensor):
+        return isinstance(found, torch.Tensor) and torch.equal(found, expected)
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict)
+            and found.keys() == expected.keys()
+            and all(_equal(found[key], expected[key]) for key in expected)
+        )
+    if isinstance(expected, (list, tuple)):
+        return len(found) == len(expected) and all(map(_equal, found, expected))
+    return found == expected
+
+
+def damage(path: Path, good: Path, chance: random.Random) -> bool:
+    """Damage a file in one to three ways; True if it has a new checksum afterwards."""
+    content = bytearray(path.read_bytes())
+    ways = [_flip, _flip, _cut, _insert, _zero, _repeat, _splice, _swap]
+    ways += [_number, _number, _nest, _not_utf8] if path.name in TEXT else []
+    ways += [_directory] if path.name == "checkpoint.pt" else []
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        chance.choice(ways)(content, good, chance)
+    new_seal = path.name in SEALED and chance.random() < 0.5
+    if new_seal:
+        content = bytearray(re.sub(MARK.encode() + rb"[0-9a-f]{64}", OPEN_SEAL.encode(), content))
+    path.write_bytes(content)
+    if new_seal:
+        try:
+            seal_file(path)
+        except ValueError:  # the place of the checksum is damaged itself
+            new_seal = False
+    return new_seal
+
+
+def _range(content: bytearray, chance: random.Random) -> tuple[int, int]:
+    first = chance.randrange(len(content) + 1)
+    return first, min(len(content), first + chance.choice((1, 8, 64, 1000)))
+
+
+def _flip(content: bytearray, good: Path, chance: random.Random) -> None:
+    for _ in range(chance.choice((1, 1, 10)) if content else 0):
+        # headers are short, so half of the flips go there
+        end = chance.choice((min(len(content), 400), len(content)))
+        content[chance.randrange(end)] ^= 1 << chance.randrange(8)
+
+
+def _cut(content: bytearray, good: Path, chance: random.Random) -> None:
+    del content[chance.randrange(len(content) + 1) :]
+
+
+def _insert(content: bytearray, good: Path, chance: random.Random) -> None:
+    place = chance.randrange(len(content) + 1)
+    content[place:place] = chance.randbytes(chance.choice((1, 8, 200)))
+
+
+def _zero(content: bytearray, good: Path, chance: random.Random) -> None:
+    first, last = _range(content, chance)
+    content[first:last] = bytes(last - first)
+
+
+def _repeat(content: bytearray, good: Path, chance: random.Random) -> None:
+    first, last = _range(content, chance)
+    content[first:first] = content[first:last] * chance.choice((1, 2, 50))
+
+
+def _splice(content: bytearray, good: Path, chance: random.Random) -> None:
+    other = (good / chance.choice(list(READERS))).read_bytes()
+    first, last = _range(bytearray(other), chance)
+    place = chance.randrange(len(content) + 1)
+    content[place : place + last - first] = other[first:last]
+
+
+def _swap(content: bytearray, good: Path, chance: random.Random) -> None:
+    first, last = _range(content, chance)
+    piece = content[first:last]
+    del content[first:last]
+    place = chance.randrange(len(content) + 1)
+    content[place:place] = piece
+
+
+def _number(content: bytearray, good: Path, chance: random.Random) -> None:
+    places = list(re.finditer(rb'(?<=[:\[,]) ?(-?[\d.]+|"[^"]*"|null|true|false)', content))
+    if places:
+        place = chance.choice(places)
+        content[place.start() : place.end()] = chance.choice(NUMBERS)
+
+
+def _nest(content: bytearray, good: Path, chance: random.Random) -> None:
+    place = chance.randrange(len(content) + 1)
+    content[place:place] = chance.choice((b"[", b'{"a":')) * chance.choice((100, 100_000))
+
+
+def _not_utf8(content: bytearray, good: Path, chance: random.Random) -> None:
+    place = chance.randrange(len(content) + 1)
+    content[place:place] = chance.choice((b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xef\xbb\xbf"))
+
+
+def _directory(content: bytearray, good: Path, chance: random.Random) -> None:
+    """A second zip behind, before or inside the first; or its directory alone."""
+    second = (good / "checkpoint.pt").read_bytes()
+    first = second.find(b"PK\x01\x02")
+    piece = chance.choice((second, second[first:], second[-22:]))
+    place = chance.choice((0, len(content), chance.randrange(len(content) + 1)))
+    content[place:place] = piece
+
+
+def damages(n_files: int, seed: int) -> list[Damage]:
+    """Damaged files, as many of each kind."""
+    rounds = -(-n_files // len(READERS))
+    return [Damage(name, seed + i) for i in range(rounds) for name in READERS][:n_files]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print how many answers there are of each category; 1 if there are bad ones."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="without an answer: hung")
+    parser.add_argument("--show", nargs="*", default=BAD)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        make_good_files(Path(folder))
+        jobs = damages(options.files, options.seed)
+        answers = ask(jobs, Path(folder), options.seconds)
+    for job, (category, text) in zip(jobs, answers, strict=True):
+        if category in options.show:
+            print(f"{category:8} {job.name} {job.seed}: {text[:300]}")
+    counts = Counter(category for category, _ in answers)
+    print(", ".join(f"{counts[name]} {name}" for name in CATEGORIES), "of", len(answers))
+    return int(any(counts[name] for name in BAD))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,341 @@
+"""Give every malformed input of the lists to the library, and say how it answers.
+
+    python tests/hostile/run.py [--show CATEGORY ...] [--only WORD ...] [--to FILE]
+
+=========  ====================================================================================
+category   answer
+=========  ====================================================================================
+clear      ValueError or status 2; one line names the argument or file, the rule and the value
+vague      as clear, but the line does not name the argument or file, or the value
+raw        another exception, a traceback, or the end of the process
+silent     accepted
+hung       no answer within 20 seconds
+code ran   a command inside a file was executed
+broken     the case itself cannot be run
+=========  ====================================================================================
+
+The lists: ``calls.txt`` of calls with one malformed argument, ``commands.txt`` of command lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import multiprocessing
+import os
+import resource
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from files import TRAIN, make_file, make_good_files, run_name
+
+HERE = Path(__file__).parent
+SECONDS = 20
+MEMORY = 12 * 2**30  # bytes of address space, so that a huge request fails rather than fills it
+CATEGORIES = ("clear", "vague", "raw", "silent", "hung", "code ran", "broken")
+
+# what the calls may name, by module
+NAMES = {
+    "qtlite": "QNN MappingNet QuantumTrain build_circuit mapping_inputs ry_linear_cnot",
+    "qtlite.circuit": "ry_only u3_ring_cu3",
+    "qtlite.mapping": "basis_bits probability_feature qubits_needed",
+    "qtlite.normalisation": "weight_scales normalise_weights",
+    "qtlite.inject": "weight_shapes split_weights",
+    "qtlite.export": "FromPixels save_json load_json save_onnx save_safetensors load_safetensors "
+    "save_compressed load_compressed save_torch_export quantise_onnx check_seal",
+    "qtlite.experiments.config": "TrainConfig",
+    "qtlite.experiments.recipes": "recipe_config",
+    "qtlite.experiments.data.loading": "load_dataset available to_float",
+    "qtlite.experiments.models.targets": "paper_cnn",
+    "qtlite.experiments.models.controls": "build_control",
+    "qtlite.experiments.train.loop": "train",
+    "qtlite.experiments.train.runs": "trained_models",
+    "qtlite.experiments.train.trials": "sweep_configs",
+    "qtlite.experiments.studies.shots": "sample_frequencies paper_shots parameter_shift",
+    "qtlite.experiments.studies.noise": "noisy_probabilities survival unmix",
+    "qtlite.experiments.studies.trainability": "classifier_of_size fit_line",
+    "qtlite.experiments.records.records": "check_id",
+    "qtlite.experiments.records.measurements": "take_measurement write_measurement",
+    "qtlite.experiments.inference.model_files": "find_record",
+    "qtlite.experiments.inference.predict": "load_classifier read_images",
+}
+EXPECTED = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+    ConnectionError,
+    ImportError,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of a list.
+
+    Attributes:
+        names: what a clear error names, one of them.
+        value: the malformed value, as text; None where the names say enough.
+        text: the call, or the words of the command line.
+    """
+
+    names: tuple[str, ...]
+    value: str | None
+    text: str
+
+    @property
+    def is_call(self) -> bool:
+        return self.value is not None
+
+    def answer(self, good: Path, names: dict[str, Any]) -> tuple[str, str]:
+        """Run the case: its category, and what was said."""
+        with in_new_folder() as folder:
+            found = _call(self, names) if self.is_call else _command(self, good, folder)
+            return ("code ran", found[1]) if list(folder.rglob("CODE_RAN")) else found
+
+
+def read_cases() -> list[Case]:
+    """Read both lists."""
+    cases = []
+    for fields in _fields("calls.txt"):
+        cases.append(Case((fields[0],), fields[1], fields[2]))
+    for fields in _fields("commands.txt"):
+        cases.append(Case(tuple(fields[0].split(", ")), None, fields[1]))
+    return cases
+
+
+def _fields(name: str) -> Iterator[list[str]]:
+    for line in (HERE / name).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            yield line.split(" | ")
+
+
+def namespace(good: Path) -> dict[str, Any]:
+    """What the calls name."""
+    import numpy as np
+    import tensorcircuit as tc
+    import torch
+    from torch import nn
+
+    class Source(nn.Module):
+        """A source of probabilities that returns what it is given."""
+
+        def __init__(self, given):
+            super().__init__()
+            self.given = given
+
+        def forward(self):
+            return self.given
+
+    class IntegerParameter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            numbers = torch.arange(9)
+            self.numbers = nn.Parameter(numbers, requires_grad=False)
+
+    found: dict[str, Any] = {"torch": torch, "nn": nn, "np": np, "tc": tc, "Path": Path}
+    found |= {"Source": Source, "IntegerParameter": IntegerParameter, "GOOD": good}
+    for module, names in NAMES.items():  # a name that has moved makes its cases "broken"
+        with contextlib.suppress(ImportError):
+            members = vars(importlib.import_module(module))
+            found |= {name: members[name] for name in names.split() if name in members}
+    return found
+
+
+@contextlib.contextmanager
+def in_new_folder() -> Iterator[Path]:
+    """Work in an empty folder, without warnings."""
+    before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="case-"))
+    os.chdir(folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield folder
+    finally:
+        os.chdir(before)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _call(case: Case, names: dict[str, Any]) -> tuple[str, str]:
+    try:
+        fragments = _fragments(eval(case.value, dict(names)))
+    except Exception as error:
+        return "broken", f"{type(error).__name__}: {error}"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            eval(case.text, dict(names))
+    except NameError as error:
+        return "broken", str(error)
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}"
+        ours = type(error) in EXPECTED or type(error).__module__.startswith("qtlite")
+        ours = ours or (type(error) is RuntimeError and " must " in str(error))
+        if not ours:
+            return "raw", text
+        named = any(name in str(error) for name in case.names)
+        valued = any(fragment in str(error) for fragment in fragments)
+        return ("clear" if named and valued and _is_rule(error) else "vague"), text
+    return "silent", ""
+
+
+def _is_rule(error: BaseException) -> bool:
+    text = str(error)
+    says = " must " in text or (isinstance(error, OSError) and bool(error.strerror))
+    return says and "\n" not in text
+
+
+def _fragments(value: Any) -> list[str]:
+    """What of a value a message may quote."""
+    found = [repr(value), str(value), type(value).__name__, getattr(value, "__name__", None)]
+    if hasattr(value, "shape"):
+        found += [str(tuple(value.shape)), str(value.dtype)]
+    if isinstance(value, (list, tuple, dict)):
+        found += [repr(entry) for entry in value]
+    return [text for text in found if text]
+
+
+def _command(case: Case, good: Path, folder: Path) -> tuple[str, str]:
+    from qtlite.experiments.cli import main
+
+    try:
+        words = _words(case.text, good, folder)
+    except Exception as error:
+        return "broken", f"{type(error).__name__}: {error}"
+    out, said = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+            status = main(words)
+    except SystemExit as end:
+        status = end.code
+    except BaseException as error:
+        return "raw", f"{type(error).__name__}: {error}"
+    lines = said.getvalue().strip().splitlines()
+    if status == 0:
+        return "silent", out.getvalue()
+    text = lines[-1] if lines else ""
+    by_argparse = bool(lines) and lines[0].startswith("usage:")
+    clear = status == 2 and (by_argparse or len(lines) == 1) and text.startswith("qtlite")
+    clear = clear and any(name in text for name in case.names)
+    return ("clear" if clear else "vague"), "\n".join(lines[-3:] if by_argparse else lines)
+
+
+def _words(text: str, good: Path, folder: Path) -> list[str]:
+    tables = ["tables", "--records", str(good / "tables"), "--to", "new"]
+    words: list[str] = []
+    for place, word in enumerate(shlex.split(text)):
+        if word == "TRAIN":
+            words += TRAIN
+        elif word == "TABLES":
+            words += tables
+        elif word == "RUN":
+            words.append(run_name(good))
+        elif word == "GOOD":
+            words.append(str(good / "runs"))
+        elif word.startswith("@"):
+            path = make_file(word.lstrip("@"), good, folder / str(place))
+            runs = path.parents[1] if path.parent.name == run_name(good) else path.parent
+            words.append(str(runs if word.startswith("@@") else path))
+        else:
+            words.append(word.replace("\\0", "\0"))
+    return words
+
+
+def work(pipe: Any, good: Path) -> None:
+    """A worker: cases in, answers out."""
+    import torch
+
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    torch.set_num_threads(1)
+    names = namespace(good)
+    pipe.send("ready")
+    while (case := pipe.recv()) is not None:
+        try:
+            pipe.send(case.answer(good, names))
+        except BaseException as error:
+            pipe.send(("raw", f"{type(error).__name__}: {error}"))
+
+
+class Worker:
+    """A process that runs one case after another, and is replaced when it hangs or dies."""
+
+    def __init__(self, good: Path, seconds: float = SECONDS):
+        self.good, self.seconds = good, seconds
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=work, args=(other, self.good))
+        self.process.start()
+        other.close()
+        assert self.pipe.recv() == "ready"
+
+    def answer(self, case: Any) -> tuple[str, str]:
+        self.pipe.send(case)
+        try:
+            if self.pipe.poll(self.seconds):
+                return self.pipe.recv()
+            found = "hung", f"no answer in {self.seconds} s"
+        except EOFError:
+            found = "raw", f"the process died with {self.process.exitcode}"
+        self.end()
+        self._start()
+        return found
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+
+def ask(cases: Sequence[Any], good: Path, seconds: float = SECONDS) -> list[tuple[str, str]]:
+    """Run all cases in a process of their own: each one's category, and what was said."""
+    worker = Worker(good, seconds)
+    try:
+        return [worker.answer(case) for case in cases]
+    finally:
+        worker.end()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the lists; print how many answers there are of each category."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--show", nargs="*", default=(), help="categories whose cases to print")
+    parser.add_argument("--only", nargs="+", default=("",), help="words that a case must hold")
+    parser.add_argument("--to", type=Path, help="a .json file for all answers")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="without an answer: hung")
+    options = parser.parse_args(arguments)
+    cases = [case for case in read_cases() if any(word in case.text for word in options.only)]
+    with tempfile.TemporaryDirectory() as folder:
+        make_good_files(Path(folder))
+        answers = ask(cases, Path(folder), options.seconds)
+    for case, (category, text) in zip(cases, answers, strict=True):
+        if category in options.show:
+            print(f"{category:8} {case.text}\n         {text[:300]}")
+    counts = Counter(category for category, _ in answers)
+    print(", ".join(f"{counts[name]} {name}" for name in CATEGORIES), "of", len(cases))
+    if options.to:
+        rows = [(case.text, *found) for case, found in zip(cases, answers, strict=True)]
+        options.to.write_text(json.dumps(rows, indent=0))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
