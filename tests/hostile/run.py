@@ -188,15 +188,17 @@ def _call(case: Case, names: dict[str, Any]) -> tuple[str, str]:
         ours = ours or (type(error) is RuntimeError and " must " in str(error))
         if not ours:
             return "raw", text
-        named = any(name in str(error) for name in case.names)
         valued = any(fragment in str(error) for fragment in fragments)
+        named = any(name in str(error) for name in case.names)
+        named = named or (isinstance(error, OSError) and valued)  # the path is name and value
+        valued = valued or ", got " in str(error)
         return ("clear" if named and valued and _is_rule(error) else "vague"), text
     return "silent", ""
 
 
 def _is_rule(error: BaseException) -> bool:
     text = str(error)
-    says = " must " in text or (isinstance(error, OSError) and bool(error.strerror))
+    says = " must " in text or isinstance(error, OSError)
     return says and "\n" not in text
 
 
@@ -231,7 +233,8 @@ def _command(case: Case, good: Path, folder: Path) -> tuple[str, str]:
     text = lines[-1] if lines else ""
     by_argparse = bool(lines) and lines[0].startswith("usage:")
     clear = status == 2 and (by_argparse or len(lines) == 1) and text.startswith("qtlite")
-    clear = clear and any(name in text for name in case.names)
+    paths = [word for word in words if word.startswith(str(folder))]
+    clear = clear and any(name in text for name in (*case.names, *paths))
     return ("clear" if clear else "vague"), "\n".join(lines[-3:] if by_argparse else lines)
 
 
