@@ -8,6 +8,7 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import CIFAR_HYPERNETWORK_RATE, WEIGHT_DECAY, recipe_config
+from qtlite.experiments.records.query import read_runs
 from qtlite.experiments.records.records import read_records, record_id
 from qtlite.experiments.report.tables import trial_rows
 from qtlite.experiments.train.sweep import (
@@ -193,8 +194,8 @@ def test_controls_with_more_time():
 def test_choices_are_the_best_of_the_recorded_trials(
     recipe, dataset, trials, common, field, chosen
 ):
-    records = read_records(ROOT / "book/records")
-    rows = trial_rows(records, dataset, recipe, trials, common, field)
+    runs = read_runs(ROOT / "book/records")
+    rows = trial_rows(runs, dataset, recipe, trials, common, field)
     assert len(rows) == len(trials)
     best = max(rows, key=lambda row: float(row[3].split()[0]))
     assert float(best[1]) == chosen

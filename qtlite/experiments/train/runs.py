@@ -10,8 +10,7 @@ import torch
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.models.build import build_model
-from qtlite.experiments.records.records import record_id
-from qtlite.experiments.report.tables import follows_recipe
+from qtlite.experiments.records.records import departures, record_id
 from qtlite.experiments.train.loop import CHECKPOINT
 from qtlite.quantum_train import QuantumTrain
 
@@ -40,7 +39,7 @@ def trained_models(
     found = {
         config: (folder.name, content["model"])
         for folder, config, content in _finished(runs, f"{dataset}-qt-{recipe}-L{n_blocks}")
-        if follows_recipe(content)
+        if not departures(config)
     }
     if not found:
         raise ValueError(
