@@ -26,6 +26,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -65,7 +66,8 @@ NAMES = {
     "qtlite.experiments.train.loop": "train",
     "qtlite.experiments.train.runs": "trained_models",
     "qtlite.experiments.train.trials": "sweep_configs",
-    "qtlite.experiments.studies.shots": "sample_frequencies paper_shots parameter_shift",
+    "qtlite.experiments.studies.sampling": "parameter_shift sample_frequencies",
+    "qtlite.experiments.studies.shots": "paper_shots",
     "qtlite.experiments.studies.noise": "noisy_probabilities survival unmix",
     "qtlite.experiments.studies.trainability": "classifier_of_size fit_line",
     "qtlite.experiments.records.records": "check_id",
@@ -73,6 +75,7 @@ NAMES = {
     "qtlite.experiments.inference.model_files": "find_record",
     "qtlite.experiments.inference.predict": "load_classifier read_images",
 }
+_PROGRESS = re.compile(r"\d+/\d+ \[")  # of a progress bar
 EXPECTED = (
     ValueError,
     FileNotFoundError,
@@ -227,7 +230,8 @@ def _command(case: Case, good: Path, folder: Path) -> tuple[str, str]:
         status = end.code
     except BaseException as error:
         return "raw", f"{type(error).__name__}: {error}"
-    lines = said.getvalue().strip().splitlines()
+    lines = re.split(r"[\r\n]+", said.getvalue().strip())
+    lines = [line for line in lines if line and not _PROGRESS.search(line)]
     if status == 0:
         return "silent", out.getvalue()
     text = lines[-1] if lines else ""
