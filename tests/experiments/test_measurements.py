@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from qtlite.experiments import cli
+from qtlite.experiments import studies as studies_package
 from qtlite.experiments.records.measurements import (
     Measurement,
     read_measurement,
@@ -12,7 +13,7 @@ from qtlite.experiments.records.measurements import (
     take_measurement,
     write_measurement,
 )
-from qtlite.experiments.studies import measure
+from qtlite.experiments.studies import Row, studies
 
 
 def double(value, seed):
@@ -106,7 +107,7 @@ def test_the_command_measures_what_it_is_asked_for_and_says_where(tmp_path, monk
         asked.append((name, dataset, n_blocks, runs, data))
         return taken("quick")
 
-    monkeypatch.setattr(cli, "measure", quick)
+    monkeypatch.setattr(studies_package, "run_study", quick)
     command = ["measure", "shots", "--blocks", "121", "--runs", "there", "--to", str(tmp_path)]
     assert cli.main(command) == 0
     assert [str(part) for part in asked[0]] == ["shots", "mnist", "121", "there", "None"]
@@ -122,22 +123,13 @@ def test_the_command_says_which_run_is_missing(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", measure.NAMES)
-def test_every_measurement_has_its_name_and_settings(name, monkeypatch):
-    monkeypatch.setattr(measure, "take_measurement", lambda *parts: parts)
-    full, _, config = measure.measure(name, "mnist", 16, runs=None)
-    assert full in (name, f"{name}-mnist-L16")
+@pytest.mark.parametrize("name", studies())
+def test_every_study_has_its_name_and_settings(name):
+    config = studies()[name].config(Row("mnist", 16))
     assert "seed" in config
     json.dumps(config, allow_nan=False)
     with pytest.raises(SystemExit, match="0"):
         cli.main(["measure", name, "--help"])
-
-
-def test_unknown_measurements_and_depths_are_refused():
-    with pytest.raises(ValueError, match="name must be one of .*, got 'speed'"):
-        measure.measure("speed", "mnist", 16, runs=None)
-    with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
-        measure.measure("training", "mnist", 0, runs=None)
 
 
 def test_the_books_measurements_are_sound():

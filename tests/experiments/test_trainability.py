@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from qtlite import QuantumTrain
-from qtlite.experiments.studies import measure
 from qtlite.experiments.studies.trainability import (
     classifier_of_size,
     derivative_variance,
     fit_line,
+    gradient_variances,
     loss_gradient_variance,
     random_state_variance,
 )
@@ -84,7 +84,7 @@ def test_line_is_numpys_and_its_interval_covers():
 
 
 def test_measured_rows():
-    found = measure._trainability([2, 3], [1, 2], [3.0], 2, [7], [1], 2, seed=0)
+    found = gradient_variances([2, 3], [1, 2], [3.0], 2, [7], [1], 2, seed=0)
     assert len(found["probabilities"]) == 4
     assert [row["target"] for row in found["losses"]] == ["mlp"] * 2 + ["cnn"] * 2
     assert all(row["variance"] > 0 for row in found["losses"])
@@ -103,7 +103,8 @@ def test_measured_rows():
             "n_draws must be at least 2, got 1",
         ),
         (lambda: classifier_of_size(6), "n_qubits must be at least 7, got 6"),
-        (lambda: fit_line([0, 1], [0, 1]), "x must have at least 3 points, got 2"),
+        (lambda: fit_line([0, 1, 1], [0, 1, 2]), "x must have at least 3 different values, got 2"),
+        (lambda: fit_line([0, 1, 2], [0, 1, -np.inf]), r"x and y must be finite, got .*-inf"),
     ],
 )
 def test_bad_input_is_named(call, message):
