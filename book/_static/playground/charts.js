@@ -250,7 +250,8 @@ const qtlitePlaygroundCharts = (() => {
         pen.fillStyle = count ? (row === column ? colours.network : colours.mapping) : colours.grid;
         pen.fillRect(x + 1, y + 1, size - 2, size - 2);
         pen.globalAlpha = 1;
-        if (count) write(pen, String(count), x + size / 2, y + size / 2 + 4, { colour: colours.ink, align: "center" });
+        const colour = count > 0.6 * all ? colours.paper : colours.ink;
+        if (count) write(pen, String(count), x + size / 2, y + size / 2 + 4, { colour, align: "center" });
       }
     }
     write(pen, "the network's answer", left + 5 * size, top + 10 * size + 29, { align: "center" });
