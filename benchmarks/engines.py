@@ -19,7 +19,6 @@ from qtlite.circuit import probabilities, ry_linear_cnot
 from qtlite.engine import circuit as fused
 from qtlite.engine import torch_loops as fused_torch
 from qtlite.engine.compiled import circuit as fused_numba
-from qtlite.engine.read_block import read_block
 from qtlite.experiments.data.torchvision import import_torchvision
 
 Call = Callable[[], tuple[float, np.ndarray]]
@@ -57,16 +56,16 @@ def qtlite(module, device: str = "cpu") -> Callable[[int, int], Call]:
     """Ours, with the loops of one module."""
 
     def prepare(n_qubits: int, n_blocks: int) -> Call:
-        block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+        prepared = fused.prepare_circuit(ry_linear_cnot, n_qubits, n_qubits)
         angles, weights = (tensor.to(device) for tensor in sample(n_qubits, n_blocks))
-        call = _differentiated(lambda a: fused.probabilities(block, a), angles, weights)
+        call = _differentiated(lambda a: fused.probabilities(prepared, a), angles, weights)
 
         def timed() -> tuple[float, np.ndarray]:
-            chosen, fused.engine = fused.engine, lambda *_: module
+            chosen, fused.loops_for = fused.loops_for, lambda *_: module
             try:
                 return call()
             finally:
-                fused.engine = chosen
+                fused.loops_for = chosen
 
         return timed
 

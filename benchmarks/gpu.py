@@ -27,7 +27,6 @@ from qtlite.circuit import ry_linear_cnot
 from qtlite.engine import circuit as fused
 from qtlite.engine import torch_loops as fused_torch
 from qtlite.engine import triton_kernels as fused_triton
-from qtlite.engine.read_block import read_block
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import environment, package_versions, write_json
@@ -57,10 +56,10 @@ ENGINES = {
 def circuits() -> Iterator[dict[str, Any]]:
     """Value and gradient, each engine's first held against ours in double precision on the CPU."""
     for n_qubits, n_blocks in CASES:
-        block = read_block(ry_linear_cnot, n_qubits, n_qubits)
+        prepared = fused.prepare_circuit(ry_linear_cnot, n_qubits, n_qubits)
         angles, weights = (tensor.double() for tensor in sample(n_qubits, n_blocks))
         angles.requires_grad_()
-        value = (fused.probabilities(block, angles) * weights).sum()
+        value = (fused.probabilities(prepared, angles) * weights).sum()
         (gradient,) = torch.autograd.grad(value, angles)
         for name, prepare in ENGINES.items():
             row = {"engine": name, "n_qubits": n_qubits, "n_blocks": n_blocks}
@@ -130,18 +129,17 @@ def training_steps() -> Iterator[dict[str, Any]]:
 
 def _parts(network: torch.nn.Module) -> dict[str, Any]:
     """Forward and backward of circuit, mapping net and normalisation, each alone."""
-    column = network._column().detach().requires_grad_()
+    column = network.column().detach().requires_grad_()
     flat = torch.randn(network.n_weights, device=DEVICE, requires_grad=True)
 
     def circuit() -> None:
-        network._column().sum().backward()
+        network.column().sum().backward()
 
     def mapping() -> None:
-        rows = torch.cat([network._bits, column[:, None]], dim=1)
-        network.mapping.layers(rows).sum().backward()
+        network.mapping(column).sum().backward()
 
     def normalisation() -> None:
-        sum(weight.sum() for weight in network._normalise(flat).values()).backward()
+        sum(weight.sum() for weight in network.normalise(flat).values()).backward()
 
     parts = {"circuit": circuit, "mapping net": mapping, "normalisation": normalisation}
     return {name: measure(waited_for(part)) for name, part in parts.items()}

@@ -31,14 +31,15 @@ from torch.nn import functional as F
 from benchmarks.engines import ENGINES, Engine, qtlite
 from benchmarks.report import write_plots, write_readme
 from benchmarks.timing import measure, measure_in_turn, quotient
+from qtlite import acceleration
 from qtlite.circuit import ry_linear_cnot
 from qtlite.engine.compiled import circuit as fused_numba
-from qtlite.engine.mapping import blocked_mlp
 from qtlite.engine.read_block import read_block
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import package_versions, processor_name, write_json
 from qtlite.experiments.train.process import keep_freed_memory
+from qtlite.mapping import basis_bits
 
 RESULTS = Path(__file__).with_name("simulators.json")
 CASES = ((13, 16), (13, 121), (19, 19), (19, 323))
@@ -238,18 +239,19 @@ def mapping_nets(keep: bool) -> Iterator[dict[str, Any]]:
     works = flop_calls()
     for dataset in ("mnist", "cifar10"):
         model = build_model(recipe_config("qtlite", dataset, n_blocks=1))
-        net, bits, n_weights = model.mapping.layers, model._bits, model.n_weights
-        by_row = bits.contiguous()
+        mapping, n_weights = model.mapping, model.n_weights
+        net = mapping.layers
+        bits = basis_bits(model.n_qubits, n_weights)
         sizes = [layer.weight.numel() for layer in net if isinstance(layer, torch.nn.Linear)]
         n_flops = 2 * n_weights * (3 * sum(sizes) - sizes[0] + len(net[0].weight))
         column, sensitivity = torch.randn(n_weights, requires_grad=True), torch.randn(n_weights)
 
-        def plain(net=net, bits=by_row, column=column, sensitivity=sensitivity):
+        def plain(net=net, bits=bits, column=column, sensitivity=sensitivity):
             outputs = net(torch.cat([bits, column[:, None]], dim=1)).squeeze(1)
             (outputs @ sensitivity).backward()
 
-        def ours(net=net, bits=bits, column=column, sensitivity=sensitivity):
-            (blocked_mlp(net, bits, column) @ sensitivity).backward()
+        def ours(mapping=mapping, column=column, sensitivity=sensitivity):
+            (acceleration.mapping(mapping, column) @ sensitivity).backward()
 
         calls = {"plain": plain, "ours": ours} | {name: call for name, (call, _) in works.items()}
         for threads in (1, 2):

@@ -84,7 +84,9 @@ def title(body: BeautifulSoup) -> str:
 
 def document(articles: dict[str, BeautifulSoup], starts: dict[str, int]) -> str:
     """One HTML page: title, contents with page numbers, chapters."""
-    first = BeautifulSoup((SITE / "book/intro.html").read_text(encoding="utf-8"), "html.parser")
+    first = BeautifulSoup(
+        (SITE / f"{next(iter(articles))}.html").read_text(encoding="utf-8"), "html.parser"
+    )
     head = first.find("head")
     for script in head.find_all("script"):
         if "mathjax" not in str(script).lower():

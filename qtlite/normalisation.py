@@ -42,9 +42,10 @@ def weight_scales(
 ) -> dict[str, WeightScale]:
     """Choose a scale for each tensor of the target.
 
-    Matrices and kernels get weight_gain / sqrt(fan-in). Biases get half the scale of the matrix beside them. A vector without a matrix beside it, such
-    as the gain and shift of a normalisation layer, is varied around the mean of its values, and a
-    bias that starts constant around that constant: the only values of the target that are used.
+    Matrices and kernels get weight_gain / sqrt(fan-in), biases half the scale of the matrix beside
+    them. A vector without a matrix beside it, such as the gain and shift of a normalisation layer,
+    is varied around the mean of its values, and a bias that starts constant around that constant.
+    No other values of the target are used.
 
     Args:
         module: the target network.

@@ -19,22 +19,20 @@ def _threads(n: int) -> Iterator[None]:
 
 @pytest.fixture
 def interrupted_after():
-    """Ctrl-C as soon as the checkpoint of so many epochs is written."""
+    """Press Ctrl-C as soon as the checkpoint after ``n_epochs`` epochs is written."""
 
     @contextmanager
     def interruption(n_epochs: int) -> Iterator[None]:
-        from qtlite.experiments.train import loop as training
+        from qtlite.experiments.train import loop
+        from qtlite.experiments.train.checkpoint import write_checkpoint
 
-        save, saved = training._save_checkpoint, []
-
-        def save_and_stop(*arguments):
-            save(*arguments)
-            saved.append(arguments)
-            if len(saved) == n_epochs:
+        def write_and_stop(path, run):
+            write_checkpoint(path, run)
+            if len(run.history) == n_epochs:
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "_save_checkpoint", save_and_stop)
+            patch.setattr(loop, "write_checkpoint", write_and_stop)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

@@ -135,14 +135,20 @@ const qtliteNetwork = (() => {
   const PEN = 1.3; // radius of a stroke in these pixels
   const LARGEST = 3; // a dot is not blown up to a whole digit; drawing areas are 100 wide
 
-  /* How dark a pixel is, 0 to 255: 1 inside a stroke, a soft edge one pixel wide. */
+  /* How far a point is from the line between two others. */
+  function distance(x, y, [ax, ay], [bx, by]) {
+    const [dx, dy, px, py] = [bx - ax, by - ay, x - ax, y - ay];
+    const squared = dx * dx + dy * dy;
+    const along = squared ? Math.min(1, Math.max(0, (px * dx + py * dy) / squared)) : 0;
+    return Math.hypot(px - along * dx, py - along * dy);
+  }
+
+  /* How dark a pixel is, 0 to 1: 1 inside a stroke, a soft edge one pixel wide. */
   function paint(strokes) {
     const pixels = new Float64Array(SIDE * SIDE);
     for (const stroke of strokes) {
       stroke.forEach(([bx, by], place) => {
         const [ax, ay] = stroke[Math.max(place - 1, 0)];
-        const [dx, dy] = [bx - ax, by - ay];
-        const squared = dx * dx + dy * dy;
         const reach = PEN + 1;
         for (
           let y = Math.max(0, Math.floor(Math.min(ay, by) - reach));
@@ -154,10 +160,8 @@ const qtliteNetwork = (() => {
             x < Math.min(SIDE, Math.max(ax, bx) + reach);
             x++
           ) {
-            const [px, py] = [x + 0.5 - ax, y + 0.5 - ay];
-            const along = squared ? Math.min(1, Math.max(0, (px * dx + py * dy) / squared)) : 0;
-            const distance = Math.hypot(px - along * dx, py - along * dy);
-            const ink = Math.min(1, Math.max(0, PEN + 0.5 - distance));
+            const away = distance(x + 0.5, y + 0.5, [ax, ay], [bx, by]);
+            const ink = Math.min(1, Math.max(0, PEN + 0.5 - away));
             pixels[y * SIDE + x] = Math.max(pixels[y * SIDE + x], ink);
           }
         }
@@ -189,7 +193,42 @@ const qtliteNetwork = (() => {
     return Uint8Array.from(centred, (ink) => Math.round(255 * ink));
   }
 
-  return { readModel, forward, logits, softmax, featureMaps, toMnist, SIDE };
+  const DIGITS_PEN = 0.62; // of 8 cells; strokes then cover as much as scikit-learn's do
+
+  /* Strokes to 28 x 28 pixels as scikit-learn's digits were made: the digit fills a square of 8 x 8 cells,
+     a cell counts how many of its 4 x 4 points are inked, and the square is enlarged bilinearly. */
+  function toDigits(strokes) {
+    const points = strokes.flat();
+    if (points.length === 0) return new Uint8Array(SIDE * SIDE);
+    const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
+    const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    const longer = Math.max(right - left, bottom - top, 1e-9);
+    const scale = Math.min((8 - 2 * DIGITS_PEN) / longer, LARGEST * (8 / 100));
+    const moved = strokes.map((stroke) => stroke.map(([x, y]) => [
+      4 + (x - (left + right) / 2) * scale, 4 + (y - (top + bottom) / 2) * scale,
+    ]));
+    const isInked = (x, y) => moved.some((stroke) => stroke.some((point, i) =>
+      distance(x, y, stroke[Math.max(i - 1, 0)], point) <= DIGITS_PEN));
+    const cells = new Float64Array(64);
+    for (let i = 0; i < 1024; i++) {
+      const [row, column] = [Math.floor(i / 32), i % 32];
+      if (isInked((column + 0.5) / 4, (row + 0.5) / 4)) cells[Math.floor(row / 4) * 8 + Math.floor(column / 4)]++;
+    }
+    return Uint8Array.from({ length: SIDE * SIDE }, (_, i) => {
+      const [y, x] = [Math.floor(i / SIDE), i % SIDE].map((place) => Math.max(0, ((place + 0.5) * 8) / SIDE - 0.5));
+      const [y0, x0] = [Math.floor(y), Math.floor(x)];
+      const [y1, x1] = [Math.min(y0 + 1, 7), Math.min(x0 + 1, 7)];
+      const row = (at) => cells[at * 8 + x0] * (1 - x + x0) + cells[at * 8 + x1] * (x - x0);
+      return Math.round((row(y0) * (1 - y + y0) + row(y1) * (y - y0)) * (255 / 16));
+    });
+  }
+
+  /* A drawing as the network's training images were. */
+  function toPixels(model, strokes) {
+    return model.metadata.dataset === "digits" ? toDigits(strokes) : toMnist(strokes);
+  }
+
+  return { readModel, forward, logits, softmax, featureMaps, toMnist, toDigits, toPixels, SIDE };
 })();
 
 if (typeof module !== "undefined") module.exports = qtliteNetwork;

@@ -1,11 +1,13 @@
 /* The page where a reader draws a digit. The network is in draw-network.js; the models are in the
-   page, in <script type="application/json" class="qtlite-model">. */
+   page, in <script type="application/json" class="qtlite-model">. Others come from the playground, by
+   this browser's storage, or from a file. */
 "use strict";
 
 (() => {
   const place = document.getElementById("qtlite-draw");
   if (!place) return;
-  const { readModel, forward, softmax, featureMaps, toMnist, SIDE } = qtliteNetwork;
+  const { readModel, forward, softmax, featureMaps, toPixels, SIDE } = qtliteNetwork;
+  const KEY = "qtlite-playground-network"; // as in playground/file.js
   const models = Array.from(document.querySelectorAll("script.qtlite-model"), (script) => ({
     ...readModel(JSON.parse(script.textContent)),
     download: script.dataset.download,
@@ -72,14 +74,52 @@
   const maps = element("div", { class: "qtlite-maps" });
 
   const choice = element("fieldset", { class: "qtlite-choice" }, element("legend", {}, "Model"));
-  models.forEach((model, i) => {
+
+  function offer(model, i) {
     const { model: name, n_trainable: count } = model.metadata;
     const radio = element("input", { type: "radio", name: "qtlite-model", value: String(i) });
     radio.checked = i === 0;
     radio.addEventListener("change", show);
     const small = element("small", {}, `${Number(count).toLocaleString("en")} trained`);
-    choice.append(element("label", {}, radio, element("span", {}, name), small));
+    const label = element("label", {}, radio, element("span", {}, name), small);
+    choice.append(label);
+    return radio;
+  }
+
+  /* One more model, from the text of a .json file; an error says what is wrong with it. */
+  function add(text) {
+    const model = readModel(JSON.parse(text));
+    const { classes, ...metadata } = model.metadata;
+    for (const name of ["model", "n_trainable", "n_weights", "accuracy", "evaluated_on"]) {
+      if (typeof metadata[name] !== "string") throw new Error(`its metadata has no ${name}`);
+    }
+    if (classes !== models[0].metadata.classes) throw new Error("its classes are not the ten digits");
+    if (forward(model, new Uint8Array(SIDE * SIDE)).at(-1).values.length !== bars.length) {
+      throw new Error("it does not give ten scores");
+    }
+    models.push(model);
+    return offer(model, models.length - 1);
+  }
+
+  const chosenFile = element("input", { type: "file", accept: ".json,application/json" });
+  const file = element("label", { class: "qtlite-file" }, element("span", {}, "Open a .json file"), chosenFile);
+  chosenFile.addEventListener("change", async () => {
+    try {
+      add(await chosenFile.files[0].text()).checked = true;
+      show();
+    } catch (error) {
+      say.textContent = `This file is no network that this page can run: ${error.message}.`;
+    }
+    chosenFile.value = ""; // the same file can be chosen again
   });
+  models.forEach(offer);
+  const isHandedOver = new URLSearchParams(location.search).get("model") === "playground";
+  try {
+    const own = localStorage.getItem(KEY);
+    if (own) add(own).checked = isHandedOver;
+  } catch {
+    // storage is off, or holds something of an earlier version: the page's own models are there
+  }
 
   // what is there for readers without JavaScript leaves an empty box
   document.querySelectorAll("article noscript").forEach((still) => {
@@ -88,6 +128,7 @@
 
   place.append(
     choice,
+    file,
     about,
     element(
       "div",
@@ -157,7 +198,7 @@
   function show() {
     drawPad();
     const model = chosen();
-    const pixels = toMnist(strokes);
+    const pixels = toPixels(model, strokes);
     drawPixels(seen, pixels, SIDE, SIDE, 255);
     const outputs = forward(model, pixels);
     const isEmpty = strokes.length === 0;
@@ -185,7 +226,7 @@
       element("strong", {}, `${trained} trained parameters`),
       trained === weights ? "" : ` made its ${weights} weights`,
       `. ${(100 * Number(metadata.accuracy)).toFixed(2)} % right on ${metadata.evaluated_on}. `,
-      element("a", { href: download, download: "" }, "Download .onnx")
+      download ? element("a", { href: download, download: "" }, "Download .onnx") : ""
     );
   }
 

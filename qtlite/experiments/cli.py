@@ -26,8 +26,10 @@ from qtlite.experiments.inference.model_files import (
 from qtlite.experiments.inference.predict import load_classifier, prediction_table, read_images
 from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.records.measurements import write_measurement
-from qtlite.experiments.records.records import read_records, record_id, recorded
-from qtlite.experiments.report.tables import results, write_between_marks, write_tables
+from qtlite.experiments.records.query import read_runs
+from qtlite.experiments.records.records import record_id, recorded
+from qtlite.experiments.report.readme import write_readme
+from qtlite.experiments.report.tables import write_tables
 from qtlite.experiments.studies.measure import NAMES, measure
 from qtlite.experiments.train.sweep import (
     NETWORK,
@@ -333,14 +335,14 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    records = read_records(options.records)
-    if not records:
+    runs = read_runs(options.records)
+    if runs.empty:
         raise ValueError(f"records must hold records of runs, got {options.records} without any")
-    for path in write_tables(records, options.to):
+    for path in write_tables(runs, options.to):
         print(path)
         print(path.read_text(encoding="utf-8").partition("\n")[2])
     if options.readme is not None:
-        write_between_marks(results(records), options.readme)
+        write_readme(runs, options.readme)
         print(options.readme)
     return 0
 

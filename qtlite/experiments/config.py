@@ -165,10 +165,12 @@ class TrainConfig:
         """Build a config from what ``to_dict`` returned; fields left out have their defaults.
 
         Raises:
-            ValueError: if a key is no field of a config, or a value is wrong.
+            ValueError: if it is no dictionary, a key is no field of a config, or a value is wrong.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"config must be a dictionary, got {values!r}")
         known = {option.name for option in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(set(values) - known, key=str):
             raise ValueError(f"config must have fields of TrainConfig only, got {unknown}")
         values = dict(values)
         if isinstance(values.get("hidden"), list):

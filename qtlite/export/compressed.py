@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from torch import Tensor, nn
 
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.export.new_file import check_finite, check_header, new_file, reading, require
+from qtlite.export.new_file import check_finite, new_file, prepare, reading
 from qtlite.export.safetensors_file import read_metadata, write_sealed
 from qtlite.inject import count_weights, weight_shapes
 from qtlite.mapping import FEATURES, MappingNet, qubits_needed
@@ -92,8 +92,7 @@ def save_compressed(
     """
     if not isinstance(model, QuantumTrain):
         raise ValueError(f"model must be a QuantumTrain, got {type(model).__name__}")
-    header = check_header(metadata)
-    require("safetensors")
+    header = prepare(model, metadata, "safetensors")
     from safetensors.torch import save_file
 
     if type(model.qnn) is not QNN:
@@ -115,7 +114,6 @@ def save_compressed(
         raise ValueError(f"model must have its target's precision {own}, got {dtype}")
     with torch.no_grad():
         before = model.weights()
-    check_finite((*model.named_parameters(), *before.items()), "model")
     # copies, since the format refuses tensors that share memory
     tensors = {name: t.detach().contiguous().clone() for name, t in model.state_dict().items()}
     header[_MAP] = msgspec.json.encode(_describe(model, before)).decode()

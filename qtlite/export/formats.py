@@ -6,6 +6,7 @@ reader unless reading such a file could run code.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +47,6 @@ class Trained:
     example: Tensor
     model: QuantumTrain | None
     training_images: Callable[[], np.ndarray]
-
-    @property
-    def from_pixels(self) -> FromPixels:
-        """The network with its preprocessing."""
-        return FromPixels(self.network, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def _read_safetensors(path: Path, structure: Callable) -> tuple[Logits, dict[str
     about = read_metadata(path)
     target = structure(about)
     load_safetensors(target, path)
-    return _in_torch(_with_pixels(target, about)), about
+    return _in_torch(target, about), about
 
 
 def _write_compressed(trained: Trained, path: Path, about: Metadata) -> str:
@@ -109,11 +105,11 @@ def _write_compressed(trained: Trained, path: Path, about: Metadata) -> str:
 
 def _read_compressed(path: Path, structure: Callable) -> tuple[Logits, dict[str, str]]:
     model, about = load_compressed(path, structure(read_metadata(path)))
-    return _in_torch(_with_pixels(model.to_classical(), about)), about
+    return _in_torch(model.to_classical(), about), about
 
 
 def _write_onnx(trained: Trained, path: Path, about: Metadata) -> str:
-    save_onnx(trained.from_pixels, trained.example, path, about, overwrite=True)
+    save_onnx(_from_pixels(trained), trained.example, path, about, overwrite=True)
     return f"run in ONNX Runtime: the same outputs within {TOLERANCE} of the largest"
 
 
@@ -124,23 +120,22 @@ def _read_onnx(path: Path, _: Callable) -> tuple[Logits, dict[str, str]]:
 
 
 def _write_int8(trained: Trained, path: Path, about: Metadata) -> str:
-    whole, images = path.with_name(f".{path.name}.float.onnx"), trained.training_images()
-    try:
+    images = trained.training_images()
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "float.onnx"
         _write_onnx(trained, whole, about)
         quantise_onnx(whole, path, images, overwrite=True)
         same, n = same_classes(whole, path, images)
-    finally:
-        whole.unlink(missing_ok=True)
     return f"run in ONNX Runtime: the same class for {same} of {n} training images"
 
 
 def _write_pt2(trained: Trained, path: Path, about: Metadata) -> str:
-    save_torch_export(trained.from_pixels, trained.example, path, about, overwrite=True)
+    save_torch_export(_from_pixels(trained), trained.example, path, about, overwrite=True)
     return f"read by PyTorch: the same outputs within {TOLERANCE} of the largest"
 
 
 def _write_json(trained: Trained, path: Path, about: Metadata) -> str:
-    save_json(trained.from_pixels, path, about, overwrite=True)
+    save_json(_from_pixels(trained), path, about, overwrite=True)
     return "read again: the same numbers"
 
 
@@ -155,11 +150,16 @@ def _read_json(path: Path, _: Callable) -> tuple[Logits, dict[str, str]]:
     return logits, about
 
 
-def _with_pixels(network: nn.Module, about: Metadata) -> nn.Module:
-    return FromPixels(network, float(about["pixel_mean"]), float(about["pixel_std"])).eval()
+def _from_pixels(trained: Trained) -> FromPixels:
+    return FromPixels(trained.network, trained.mean, trained.std)
 
 
-def _in_torch(network: nn.Module) -> Logits:
+def _in_torch(network: nn.Module, about: Metadata | None = None) -> Logits:
+    """Run a network on pixels, normalised as the metadata say if there are any."""
+    if about is not None:
+        mean, std = float(about["pixel_mean"]), float(about["pixel_std"])
+        network = FromPixels(network.eval(), mean, std)
+
     @torch.no_grad()
     def logits(pixels: np.ndarray) -> np.ndarray:
         return network(torch.from_numpy(pixels)).numpy()

@@ -40,7 +40,7 @@ def quantise_onnx(
         The path.
 
     Raises:
-        ValueError: if there are no examples, or the source is not a file that ``open_onnx`` reads.
+        ValueError: if there are no examples, or ``open_onnx`` does not read the source.
         FileExistsError: if the file exists and ``overwrite`` is off.
         ImportError: if onnx or onnxruntime is missing.
     """
@@ -83,13 +83,10 @@ def quantise_onnx(
 def same_classes(
     first: str | os.PathLike, second: str | os.PathLike, examples: np.ndarray
 ) -> tuple[int, int]:
-    """Count for how many inputs two .onnx files predict the same class.
-
-    Returns:
-        That number, and the number of inputs.
+    """Return for how many inputs two .onnx files predict the same class, and of how many.
 
     Raises:
-        ValueError: if a file is not one that ``open_onnx`` reads, or takes other inputs.
+        ValueError: if ``open_onnx`` does not read a file, or the file takes other inputs.
     """
     classes = []
     for path in (first, second):

@@ -29,27 +29,20 @@ from torch import Tensor, nn
 from qtlite.export.from_pixels import FromPixels
 from qtlite.export.new_file import (
     check_cost,
-    check_export,
     check_finite,
     check_tensors,
     new_file,
+    prepare,
     reading,
 )
 from qtlite.export.schema import read_json
 from qtlite.export.seal import check_seal, seal_file
-
-Size = Annotated[int, Meta(ge=1, le=10**6)]
+from qtlite.quantum_train import check_plain
 
 
 class _Tensor(Struct):
     shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=4)]
-    data: bytes
-
-
-class _Conv2d(Struct, tag="conv2d"):
-    padding: Annotated[int, Meta(ge=0, le=10**6)]
-    weight: _Tensor
-    bias: _Tensor
+    data: bytes  # base64 in the file
 
 
 class _Linear(Struct, tag="linear"):
@@ -57,19 +50,21 @@ class _Linear(Struct, tag="linear"):
     bias: _Tensor
 
 
+class _Conv2d(_Linear, tag="conv2d"):
+    padding: Annotated[int, Meta(ge=0, le=10**6)]
+
+
 class _MaxPool2d(Struct, tag="max_pool2d"):
-    size: Size
+    size: Annotated[int, Meta(ge=1, le=10**6)]
 
 
-class _ReLU(Struct, tag="relu"):
-    pass
+class _ReLU(Struct, tag="relu"): ...
 
 
-class _Flatten(Struct, tag="flatten"):
-    pass
+class _Flatten(Struct, tag="flatten"): ...
 
 
-_Layer = _Conv2d | _Linear | _MaxPool2d | _ReLU | _Flatten
+_Layer = _Linear | _Conv2d | _MaxPool2d | _ReLU | _Flatten
 
 
 class _Network(Struct, omit_defaults=True):
@@ -114,7 +109,8 @@ def save_json(
           (0): Linear(in_features=3, out_features=2, bias=True)
         )
     """
-    header = check_export(network, metadata)
+    check_plain(network)
+    header = prepare(network, metadata)
     layers, mean, std = network, None, None
     if isinstance(network, FromPixels):
         layers, mean, std = network.network, network.mean, network.std
@@ -128,8 +124,7 @@ def save_json(
     with new_file(path, overwrite) as unfinished:
         unfinished.write_bytes(msgspec.json.encode(content))
         seal_file(unfinished)
-        again, _ = load_json(unfinished)
-        check_tensors(network, again)
+        check_tensors(network, load_json(unfinished)[0])
     return Path(path)
 
 
@@ -144,8 +139,9 @@ def load_json(path: str | os.PathLike) -> tuple[nn.Module, dict[str, str]]:
         FileNotFoundError: if there is no such file.
     """
     check_seal(path)
-    content = read_json(path, _Network, "a network that qtlite wrote as JSON")
-    with reading(path, "hold a network that qtlite wrote as JSON"):
+    what = "a network that qtlite wrote as JSON"
+    content = read_json(path, _Network, what)
+    with reading(path, f"hold {what}"):
         network: nn.Module = nn.Sequential(*map(_read_layer, content.layers))
         check_finite(network.named_parameters(), "file")
         if content.mean is not None:
@@ -154,26 +150,21 @@ def load_json(path: str | os.PathLike) -> tuple[nn.Module, dict[str, str]]:
 
 
 def check_network_cost(network: nn.Module, shape: tuple[int, ...]) -> None:
-    """Refuse a network from a file that would take much memory or time for one image.
+    """Raise a ValueError if a network from a file takes too much memory or time for one image.
 
     Args:
         network: what ``load_json`` returned.
         shape: (channels, height, width) of an image.
-
-    Raises:
-        ValueError: as ``check_cost``, or if the network does not take such images.
     """
     numbers = products = 0
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
         nonlocal numbers, products
         numbers += output.numel()
-        products += output.numel() * prod(
-            layer.weight.shape[1:] if hasattr(layer, "weight") else ()
-        )
+        products += output.numel() * (layer.weight[0].numel() if hasattr(layer, "weight") else 1)
         check_cost(numbers, products)
 
-    sizes_only = copy.deepcopy(network).to("meta")
+    sizes_only = copy.deepcopy(network).to("meta")  # tensors without content
     for layer in sizes_only.modules():
         layer.register_forward_hook(count)
     sizes_only(torch.empty(1, *shape, dtype=torch.uint8, device="meta"))
@@ -182,7 +173,7 @@ def check_network_cost(network: nn.Module, shape: tuple[int, ...]) -> None:
 def _write_layer(layer: nn.Module) -> _Layer:
     match layer:
         case nn.Conv2d() if _is_simple(layer):
-            return _Conv2d(layer.padding[0], *map(_write_tensor, layer.parameters()))
+            return _Conv2d(*map(_write_tensor, layer.parameters()), layer.padding[0])
         case nn.Linear() if layer.bias is not None:
             return _Linear(*map(_write_tensor, layer.parameters()))
         case nn.MaxPool2d(kernel_size=int(size), stride=stride, padding=0, dilation=1):

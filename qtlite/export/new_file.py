@@ -1,4 +1,4 @@
-"""What all formats share: a checked network, a complete new file, one-line errors, limits."""
+"""What all formats share: checks before writing and after reading, one-line errors, limits."""
 
 from __future__ import annotations
 
@@ -14,65 +14,38 @@ from torch import Tensor, nn
 from qtlite.export.atomic import whole_file
 from qtlite.export.schema import in_one_line
 from qtlite.export.seal import OPEN_SEAL
-from qtlite.quantum_train import check_plain
 
 TOLERANCE = 1e-4  # relative to the largest output: runtimes add in different orders
 ROUNDING = 1e-6  # absolute: what rounding leaves of outputs that cancel to almost nothing
 
-# A network from a file may compute this much for one image (ResNet-18 for CIFAR-10: a tenth of it).
+# A network from a file may compute this much for one image; ResNet-18 for CIFAR-10 needs a tenth.
 MAX_NUMBERS = 2**24  # outputs of all its layers
 MAX_PRODUCTS = 2**34
 
 
-def check_export(
+def prepare(
     network: nn.Module, metadata: Mapping[str, str] | None, *packages: str
 ) -> dict[str, str]:
     """Check what is to be written and return the strings for the file's header.
 
     Raises:
-        ValueError: if the network still generates its weights or has NaN or infinite ones, or a
-            key or value of ``metadata`` is no string.
+        ValueError: if the network has NaN or infinite weights, or metadata are no strings.
         ImportError: if a package is missing.
 
     Example:
-        >>> check_export(nn.Linear(3, 2), {"accuracy": 0.5})
+        >>> prepare(nn.Linear(3, 2), {"accuracy": 0.5})
         Traceback (most recent call last):
         ValueError: metadata must be strings, got {'accuracy': 0.5}
     """
-    check_plain(network)
-    check_finite(network.named_parameters(), "network")
     require(*packages)
-    return check_header(metadata)
-
-
-def check_header(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the strings for a file's header.
-
-    Raises:
-        ValueError: if a key or a value is no string.
-    """
+    check_finite(network.named_parameters(), "network")
     if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
         raise ValueError(f"metadata must be strings, got {dict(metadata)}")
     return {**(metadata or {}), "seal": OPEN_SEAL}
 
 
-def check_finite(tensors: Iterable[tuple[str, Tensor]], what: str) -> None:
-    """Refuse weights with which every output would be NaN.
-
-    Raises:
-        ValueError: if a tensor has an entry that is NaN or infinite.
-    """
-    for name, tensor in tensors:
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{what} must have finite weights, got NaN or infinity in {name!r}")
-
-
 def require(*packages: str) -> None:
-    """Say how to get packages that only some formats need.
-
-    Raises:
-        ImportError: if one is missing.
-    """
+    """Raise an ImportError that says how to get a package that only some formats need."""
     for package in packages:
         try:
             importlib.import_module(package)
@@ -100,8 +73,7 @@ def new_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
 def reading(path: str | os.PathLike, rule: str, argument: str = "path") -> Iterator[None]:
     """Turn any error over a file's content into a ValueError of one printable line.
 
-    Parsers raise errors of many types without a common base, MemoryError and RecursionError among
-    them.
+    Parsers raise errors of many types without a common base, MemoryError and RecursionError too.
 
     Args:
         path: of the file.
@@ -111,12 +83,6 @@ def reading(path: str | os.PathLike, rule: str, argument: str = "path") -> Itera
     Raises:
         ValueError: in place of any error inside the block.
         OSError: if the file cannot be opened.
-
-    Example:
-        >>> with reading("/dev/null", "hold a number"):
-        ...     int("many\\x1b[2J")
-        Traceback (most recent call last):
-        ValueError: path must hold a number, got /dev/null: invalid literal for int() with base ...
     """
     with open(path, "rb"):
         pass
@@ -124,26 +90,19 @@ def reading(path: str | os.PathLike, rule: str, argument: str = "path") -> Itera
         yield
     except Exception as error:
         text = " ".join(str(error).split())[:500] or type(error).__name__
-        raise ValueError(
-            f"{argument} must {rule}, got {path}: {in_one_line(ValueError(text))}"
-        ) from error
+        text = in_one_line(ValueError(text))
+        raise ValueError(f"{argument} must {rule}, got {path}: {text}") from error
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], what: str) -> None:
+    """Raise a ValueError if a tensor has an entry that is NaN or infinite."""
+    for name, tensor in tensors:
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{what} must have finite weights, got NaN or infinity in {name!r}")
 
 
 def check_cost(n_numbers: int, n_products: int) -> None:
-    """Refuse a network from a file that would fill the memory or run for hours.
-
-    Args:
-        n_numbers: outputs of all layers together, for one image.
-        n_products: multiplications for one image.
-
-    Raises:
-        ValueError: if either is more than ``MAX_NUMBERS`` or ``MAX_PRODUCTS``.
-
-    Example:
-        >>> check_cost(2**40, 2**40)
-        Traceback (most recent call last):
-        ValueError: network must take at most 16,777,216 numbers and 17,179,869,184 products ...
-    """
+    """Raise a ValueError if a network from a file would fill the memory or run for hours."""
     if n_numbers > MAX_NUMBERS or n_products > MAX_PRODUCTS:
         raise ValueError(
             f"network must take at most {MAX_NUMBERS:,} numbers and {MAX_PRODUCTS:,} products an "
@@ -152,24 +111,19 @@ def check_cost(n_numbers: int, n_products: int) -> None:
 
 
 def check_tensors(network: nn.Module, again: nn.Module) -> None:
-    """Compare every tensor of a network with those that were read back from its file.
-
-    Raises:
-        RuntimeError: if one differs in any bit; the file is not kept.
-    """
+    """Raise a RuntimeError if a network's file does not give its tensors bit for bit."""
     before, after = network.state_dict(), again.state_dict()
     if len(before) != len(after) or not all(
-        torch.equal(a.cpu(), b) for a, b in zip(before.values(), after.values(), strict=True)
+        torch.equal(a.cpu(), b.cpu()) for a, b in zip(before.values(), after.values(), strict=True)
     ):
         raise RuntimeError("the written file must give the network's tensors, got others")
 
 
 def check_outputs(expected: Tensor, found: Tensor) -> None:
-    """Compare the outputs of a file's network with those of the network.
+    """Compare the outputs of a network with those of its file.
 
     Raises:
-        RuntimeError: if they differ by more than ``TOLERANCE`` of the largest output; the file is
-            not kept.
+        RuntimeError: if they differ by more than ``TOLERANCE`` of the largest output.
     """
     if expected.shape != found.shape:
         raise RuntimeError(
@@ -188,7 +142,7 @@ def check_outputs(expected: Tensor, found: Tensor) -> None:
 
 @torch.no_grad()
 def one_output(network: nn.Module, example: Tensor) -> Tensor:
-    """Run the network on examples and check that its kind of output can go into a file.
+    """Run the network on examples and check that a file can hold such a network.
 
     Raises:
         ValueError: if there are fewer than 2 examples (1 would be taken for a fixed size), the

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from qtlite.export.new_file import (
     check_cost,
-    check_export,
     check_outputs,
     new_file,
     one_output,
+    prepare,
     reading,
     require,
 )
 from qtlite.export.seal import check_seal, seal_file
+from qtlite.quantum_train import check_plain
 
 OPSET = 18  # the version of ONNX's operations that PyTorch's exporter writes without conversion
 
@@ -74,7 +75,8 @@ def save_onnx(
         ...     open_onnx(path).get_inputs()[0].shape
         ['batch', 3]
     """
-    header = check_export(network, metadata, "onnx", "onnxscript", "onnxruntime")
+    check_plain(network)
+    header = prepare(network, metadata, "onnx", "onnxscript", "onnxruntime")
     for tensor in (example, *network.parameters()):
         if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
             raise ValueError(
@@ -163,7 +165,9 @@ def _check_graph(content: bytes) -> None:
     tensors = list(graph.initializer)
     for node in graph.node:
         if node.op_type not in OPERATIONS or node.domain not in ("", "ai.onnx"):
-            raise ValueError(f"operation {node.op_type!r} is not one of {sorted(OPERATIONS)}")
+            raise ValueError(
+                f"operation {node.op_type!r} is not allowed; onnxruntime runs a file that you trust"
+            )
         tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
         if any(a.HasField("g") or a.graphs or a.HasField("sparse_tensor") for a in node.attribute):
             raise ValueError(f"operation {node.op_type!r} has a graph inside")
@@ -182,9 +186,12 @@ def _check_graph(content: bytes) -> None:
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
-        shapes[value.name] = tuple(sizes)
-    n_numbers = n_products = prod(shapes[graph.input[0].name])
+        kind = value.type.tensor_type
+        known = kind.HasField("shape") and all(n.HasField("dim_value") for n in kind.shape.dim)
+        shapes[value.name] = tuple(n.dim_value for n in kind.shape.dim) if known else (-1,)
+    if unknown := [name for name, shape in shapes.items() if min(shape, default=0) < 0]:
+        raise ValueError(f"the size of {unknown[0]!r} depends on more than the graph")
+    n_numbers = n_products = 0
     for node in graph.node:
         window = next((a.ints for a in node.attribute if a.name == "kernel_shape"), ())
         weight = shapes[node.input[1]] if node.op_type in ("Conv", "Gemm", "MatMul") else ()

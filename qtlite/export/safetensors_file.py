@@ -12,14 +12,15 @@ from typing import Any
 from torch import nn
 
 from qtlite.export.new_file import (
-    check_export,
     check_finite,
     check_tensors,
     new_file,
+    prepare,
     reading,
     require,
 )
 from qtlite.export.seal import check_seal, seal_file
+from qtlite.quantum_train import check_plain
 
 
 def save_safetensors(
@@ -56,7 +57,8 @@ def save_safetensors(
         >>> torch.equal(layer.weight, again.weight)
         True
     """
-    header = check_export(network, metadata, "safetensors")
+    check_plain(network)
+    header = prepare(network, metadata, "safetensors")
     from safetensors.torch import save_model
 
     with new_file(path, overwrite) as unfinished:

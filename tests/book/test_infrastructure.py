@@ -166,6 +166,66 @@ def cells(chapter):
         yield ast.parse(code), "remove-input" not in head and "remove-cell" not in head
 
 
+# Sentences that puzzle those for whom English is a second language, with what to write instead.
+IDIOMS = {
+    "as usual": "directly; the baseline",
+    "usual network": "baseline",
+    "images a step": "batch size",
+    "by heart": "overfitting",
+    r"\blest\b": "so that ... not",
+    "nobody has made": "not run yet",
+    "of which so many": "two sentences",
+    r"what of\b": "a question with a verb",
+    "thrice": "three times",
+    "of its own accord": "without being told",
+    "index net": "hypernetwork",
+    "looked at again": "read again",
+    "flattered": "too high",
+    "are none": "are not differences",
+    "with more time": "long recipe",
+}
+# Chapters that are still to be rewritten. Strict: whoever has rewritten one takes it out.
+LONG_CELLS = """
+    intro circuit mapping injection training mnist fashion cifar qcml generalization controls shots
+    trainability export your_model coursework notation reproducing"""
+IDIOMATIC = """
+    intro injection training mnist fashion cifar qcml generalization controls your_model
+    reproducing"""
+
+
+def waiting(names):
+    """The chapters as parameters, those in ``names`` expected to fail."""
+    todo = pytest.mark.xfail(reason="still to be rewritten", strict=True)
+    return [
+        pytest.param(chapter, marks=todo if chapter.removeprefix("book/") in names.split() else ())
+        for chapter in chapters()
+    ]
+
+
+@pytest.mark.parametrize("chapter", waiting(LONG_CELLS))
+def test_visible_cells_are_short(chapter):
+    """At most 15 lines and two import lines: a cell shows one step of the lesson."""
+    long = []
+    for head, code in CELL.findall((ROOT / f"{chapter}.md").read_text()):
+        if re.search(r"(hide|remove)-(cell|input)", head):
+            continue
+        imported = sum(
+            node.end_lineno - node.lineno + 1
+            for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        )
+        lines = sum(bool(line.strip()) for line in code.splitlines())
+        if lines > 15 or imported > 2:
+            long.append(f"{lines} lines, {imported} of imports: {code.strip().splitlines()[0]}")
+    assert long == []
+
+
+@pytest.mark.parametrize("chapter", waiting(IDIOMATIC))
+def test_prose_is_plain_english(chapter):
+    text = (ROOT / f"{chapter}.md").read_text().lower()
+    assert {idiom: say for idiom, say in IDIOMS.items() if re.search(idiom, text)} == {}
+
+
 @pytest.mark.parametrize("chapter", chapters())
 def test_visible_cells_need_no_hidden_ones(chapter):
     """Whoever copies the cells that the page shows gets no NameError."""

@@ -8,9 +8,9 @@ from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import record_id
 from qtlite.experiments.report import figures
-from qtlite.experiments.studies.measure import measure
-from qtlite.experiments.train.loop import CHECKPOINT
-from qtlite.experiments.train.sweep import NETWORK
+from qtlite.experiments.studies import run_study
+from qtlite.experiments.train.checkpoint import CHECKPOINT
+from qtlite.experiments.train.runs import NETWORK
 from qtlite.export import save_safetensors
 
 
@@ -32,7 +32,7 @@ def networks(tmp_path):
 
 def test_bands_and_counts_are_those_of_the_weights(networks):
     runs, found = networks
-    results = measure("weights", "digits", runs=runs)["results"]
+    results = run_study("weights", "digits", runs=runs)["results"]
     edges = np.array(results["edges"])
     assert results["n_weights"] == 6690
     for model, network in found.items():
@@ -46,7 +46,7 @@ def test_bands_and_counts_are_those_of_the_weights(networks):
 
 
 def test_figure_has_a_pair_of_panels_for_each_dataset(networks):
-    results = measure("weights", "digits", runs=networks[0])["results"]
+    results = run_study("weights", "digits", runs=networks[0])["results"]
     axes = figures.generated_and_baseline({"a": results, "b": results}).axes
     assert [panel.get_title() for panel in axes] == ["a", "b", "", ""]
     area = sum(
@@ -60,4 +60,4 @@ def test_figure_has_a_pair_of_panels_for_each_dataset(networks):
 
 def test_missing_runs_are_named(tmp_path):
     with pytest.raises(ValueError, match="runs must hold a finished run digits-qt-qtlite-L16"):
-        measure("weights", "digits", runs=tmp_path)
+        run_study("weights", "digits", runs=tmp_path)

@@ -1,14 +1,12 @@
 """The playground's engine under Node beside PyTorch: same start, same order of images."""
 
 import json
-import shutil
-import subprocess
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from playground_in_node import SCRIPTS, in_node
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,7 +19,6 @@ from qtlite.experiments.report.playground import digits_script
 from qtlite.inject import split_weights, weight_shapes
 from qtlite.normalisation import normalise_weights, weight_scales
 
-SCRIPTS = Path(__file__).parents[2] / "book" / "_static" / "playground"
 N_QUBITS, N_WEIGHTS, BATCH = 13, 6690, 128
 BITS = {"minus_plus": (-1.0, 1.0), "zero_one": (0.0, 1.0)}
 FEATURES = {
@@ -38,29 +35,6 @@ def ring(circuit, angles):
 
 
 BLOCKS = {"linear": ry_linear_cnot, "ring": ring, "none": ry_only}
-
-
-def in_node(body, given=None):
-    """What a function body of ``random``, ``model``, ``data`` and ``given`` returns under Node."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("needs node on PATH: apt-get install nodejs")
-    scripts = [
-        f"const {name} = require({json.dumps(str(SCRIPTS / f'{file}.js'))});"
-        for name, file in [("random", "random"), ("model", "model"), ("packed", "digits")]
-    ]
-    program = (
-        f"{''.join(scripts)}"
-        "const given = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
-        "const data = model.unpackDigits(packed);"
-        "const plain = (key, value) => ArrayBuffer.isView(value) ? Array.from(value) : value;"
-        f"const answer = (() => {{ {body} }})();"
-        "process.stdout.write(JSON.stringify(answer, plain));"
-    )
-    answer = subprocess.run(
-        [node, "-e", program], input=json.dumps(given), check=True, capture_output=True, text=True
-    )
-    return json.loads(answer.stdout)
 
 
 def one_step(state, n_images=32):

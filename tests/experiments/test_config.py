@@ -99,6 +99,8 @@ def test_unknown_recipe_and_field():
         recipe_config("best")
     with pytest.raises(ValueError, match=r"fields of TrainConfig only, got \['speed'\]"):
         TrainConfig.from_dict({"speed": 1})
+    with pytest.raises(ValueError, match=r"config must be a dictionary, got \['speed'\]"):
+        TrainConfig.from_dict(["speed"])
 
 
 def test_full_matrix_adam_knows_no_weight_decay():

@@ -171,8 +171,10 @@ def test_bad_input():
         mlp_widths(14, 5, (4, 20, 4))
     with pytest.raises(ValueError, match=r"shape must be three positive widths, got \(4, 4\)"):
         mlp_widths(14, 457, (4, 4))
-    with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
-        build_control("hashed", toy(), 0)
+    for wrong in (0, 1.5, "2"):
+        message = f"n_blocks must be a whole number of at least 1, got {wrong!r}"
+        with pytest.raises(ValueError, match=message):
+            build_control("hashed", toy(), wrong)
     for make in (
         lambda n: HashedWeights(toy(), n),
         lambda n: RandomSubspace(toy(), n),

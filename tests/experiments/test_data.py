@@ -152,11 +152,11 @@ def test_validation_split_is_the_end_of_the_training_images():
     assert torch.equal(split.test_labels, digits.train_labels[1300:])
 
 
-@pytest.mark.parametrize("n_validation", [0, -1, 1500])
+@pytest.mark.parametrize("n_validation", [0, -1, 1500, 1.5, "2"])
 def test_validation_split_out_of_range(n_validation):
     with pytest.raises(
         ValueError,
-        match=f"n_validation must be at least 1 and less than the 1500 .* got {n_validation}$",
+        match=f"n_validation must be a whole number, .* than the 1500 .* got {n_validation!r}$",
     ):
         load_dataset("digits").split_validation(n_validation)
 
@@ -178,8 +178,12 @@ def test_to_float_is_totensor_and_normalize():
 def test_to_float_refuses_scaled_images():
     with pytest.raises(ValueError, match=r"images must be uint8, 0 to 255, got torch\.float32"):
         to_float(torch.zeros(2, 1, 28, 28))
-    with pytest.raises(ValueError, match=r"std must be positive, got 0\.0"):
-        to_float(torch.zeros(2, dtype=torch.uint8), std=0.0)
+    pixels = torch.zeros(2, dtype=torch.uint8)
+    for wrong in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"std must be positive and finite, got {wrong}"):
+            to_float(pixels, std=wrong)
+    with pytest.raises(ValueError, match="mean must be finite, got nan"):
+        to_float(pixels, mean=float("nan"))
 
 
 @pytest.mark.parametrize("function", [load_dataset, available, best_available])

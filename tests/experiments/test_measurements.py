@@ -1,17 +1,19 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from qtlite.experiments import cli
+from qtlite.experiments import studies as studies_package
 from qtlite.experiments.records.measurements import (
-    FIELDS,
+    Measurement,
     read_measurement,
     read_measurements,
     take_measurement,
     write_measurement,
 )
-from qtlite.experiments.studies import measure
+from qtlite.experiments.studies import Row, studies
 
 
 def double(value, seed):
@@ -24,7 +26,7 @@ def taken(name="double"):
 
 def test_results_stand_beside_what_they_depend_on():
     found = taken()
-    assert set(found) == set(FIELDS)
+    assert set(found) == set(Measurement.__annotations__)
     assert found["results"] == {"twice": 6, "seed": 5}
     assert found["config"] == {"value": 3, "seed": 5}
     assert found["versions"]["torch"]
@@ -54,14 +56,15 @@ def test_a_measurement_without_a_seed_is_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"wall_seconds": "long"}, "measurement must have a sound 'wall_seconds', got 'long'"),
-        ({"results": None}, "measurement must have a sound 'results', got None"),
-        ({"config": {}}, r"measurement must have a seed in its config, got \[\]"),
-        ({"results": {"loss": float("nan")}}, "not JSON compliant"),
+        ({"wall_seconds": "long"}, "wall_seconds: Expected `float`, got `str`"),
+        ({"wall_seconds": float("nan")}, "wall_seconds: Expected `float` >= 0.0"),
+        ({"results": None}, "results: Expected `object | array`, got `null`"),
+        ({"name": "../x"}, "id must be letters, digits, '_', '-' and single dots, got '../x'"),
+        ({"results": {"loss": float("nan")}}, "must be finite numbers"),
     ],
 )
 def test_unsound_measurements_are_not_written(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         write_measurement(taken() | change, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -69,15 +72,25 @@ def test_unsound_measurements_are_not_written(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"path must hold a measurement, got .*x\.json"),
-        ("[]", r"x\.json must be a mapping, got list"),
-        ('{"name": "x"}', r"x\.json must have \['name', .*, got none of 'config'"),
+        ("{", "truncated"),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"name": "x"}', "Object missing required field `config`"),
+        ('{"results": {"loss": NaN}}', "malformed"),
+        ('{"results": ' + "[" * 100_000, "recursion"),
     ],
 )
 def test_files_of_another_kind_are_named(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"hold a measurement, got .*x.json: .*{message}"):
         read_measurements(tmp_path)
+
+
+def test_a_measurement_without_a_seed_in_its_config_is_refused(tmp_path):
+    path = write_measurement(taken() | {"config": {"value": 3}}, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"double.json must have a seed in its config, got .'value'"
+    ):
+        read_measurement(path)
 
 
 def test_a_renamed_file_is_refused(tmp_path):
@@ -94,7 +107,7 @@ def test_the_command_measures_what_it_is_asked_for_and_says_where(tmp_path, monk
         asked.append((name, dataset, n_blocks, runs, data))
         return taken("quick")
 
-    monkeypatch.setattr(cli, "measure", quick)
+    monkeypatch.setattr(studies_package, "run_study", quick)
     command = ["measure", "shots", "--blocks", "121", "--runs", "there", "--to", str(tmp_path)]
     assert cli.main(command) == 0
     assert [str(part) for part in asked[0]] == ["shots", "mnist", "121", "there", "None"]
@@ -110,22 +123,13 @@ def test_the_command_says_which_run_is_missing(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", measure.NAMES)
-def test_every_measurement_has_its_name_and_settings(name, monkeypatch):
-    monkeypatch.setattr(measure, "take_measurement", lambda *parts: parts)
-    full, _, config = measure.measure(name, "mnist", 16, runs=None)
-    assert full in (name, f"{name}-mnist-L16")
+@pytest.mark.parametrize("name", studies())
+def test_every_study_has_its_name_and_settings(name):
+    config = studies()[name].config(Row("mnist", 16))
     assert "seed" in config
     json.dumps(config, allow_nan=False)
     with pytest.raises(SystemExit, match="0"):
         cli.main(["measure", name, "--help"])
-
-
-def test_unknown_measurements_and_depths_are_refused():
-    with pytest.raises(ValueError, match="name must be one of .*, got 'speed'"):
-        measure.measure("speed", "mnist", 16, runs=None)
-    with pytest.raises(ValueError, match="n_blocks must be at least 1, got 0"):
-        measure.measure("training", "mnist", 0, runs=None)
 
 
 def test_the_books_measurements_are_sound():

@@ -1,6 +1,7 @@
 """From a run to files: a run of seconds in a temporary folder, and the models of the book."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from qtlite.experiments.data.loading import available, load_dataset
 from qtlite.experiments.inference.model_files import (
     BOOK_FORMATS,
     BOOK_MODELS,
-    FORMATS,
     export_book_models,
     export_run,
     find_record,
@@ -23,7 +23,7 @@ from qtlite.experiments.inference.predict import load_classifier
 from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.sweep import run_to_files
-from qtlite.export import load_json, save_torch_export
+from qtlite.export import FORMATS, load_json, save_torch_export
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 DIGITS_MODELS = {"qt": {"n_blocks": 2}, "classical": {"model": "classical"}}
@@ -47,7 +47,9 @@ def test_every_format_gives_the_recorded_accuracy(runs, name, tmp_path):
     run = read_run(folder / f"{name}.json", folder)
     formats = [f for f in FORMATS if name == "qt" or f != "compressed"]
     paths = export_run(run, tmp_path, formats, name="net")
-    assert [path.name for path in paths] == [f"net{FORMATS[f]}" for f in formats]
+    agreed = paths[tmp_path / "net.int8.onnx"]  # measured, not promised
+    assert re.fullmatch(r"run in .*: the same class for \d+ of 500 training images", agreed)
+    assert [path.name for path in paths] == [f"net{FORMATS[f].ending}" for f in formats]
     digits = load_dataset("digits")
     for chosen, path in zip(formats, paths, strict=True):
         if chosen == "pt2":  # compared when it is written, and not read by qtlite afterwards
@@ -95,7 +97,7 @@ def test_runs_that_do_not_belong_to_the_record(runs, tmp_path):
     folder, records = runs
     path = tmp_path / "record.json"
     path.write_text("{}")
-    with pytest.raises(ValueError, match="record must be a run's record"):
+    with pytest.raises(ValueError, match="path must hold a run's record, got .*: .*field `id`"):
         read_run(path, folder)
     path.write_text(json.dumps(records["qt"]))
     with pytest.raises(FileNotFoundError, match="runs must hold the trained network of digits-qt"):
@@ -160,7 +162,7 @@ def test_committed_models_are_whole():
         for chosen in BOOK_FORMATS:
             if chosen == "compressed" and changes.get("model") == "classical":
                 continue
-            about = load_classifier(BOOK / "models" / f"{name}{FORMATS[chosen]}").about
+            about = load_classifier(BOOK / "models" / f"{name}{FORMATS[chosen].ending}").about
             record = BOOK / "records" / f"{about['record']}.json"
             assert record.exists(), f"{record.name} is gone: qtlite export --book"
             content = json.loads(record.read_text())
@@ -210,11 +212,12 @@ def test_command_line(runs, tmp_path, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert f"{records['qt']['id']}.json" in printed
-    assert "checked: read again" in printed
+    assert "bytes, read again: the same numbers\n" in printed
+    assert "bytes, read again: it generates the same weights\n" in printed
     assert main(command) == 2
     assert "path must be new unless overwrite is on" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     capsys.readouterr()
     for wrong in (["export"], ["export", "a", "--book"]):
         assert main(wrong) == 2
-        assert "record must be given, or --book alone" in capsys.readouterr().err
+        assert "record must be given, or --book" in capsys.readouterr().err

@@ -9,16 +9,15 @@ import torch
 
 from qtlite import QNN
 from qtlite.circuit import build_circuit
-from qtlite.experiments.studies import measure
 from qtlite.experiments.studies.noise import (
     compare_models,
     fit_survival,
     mix_with_uniform,
-    n_gates,
     noisy_probabilities,
     survival,
     unmix,
 )
+from qtlite.experiments.studies.toy import toy_noise
 
 PAULIS = [
     np.eye(2),
@@ -70,7 +69,6 @@ def test_no_error_is_the_exact_circuit_and_some_rate_is_complete_mixing():
 @pytest.mark.parametrize(("n_qubits", "n_blocks"), [(13, 16), (13, 121), (4, 2)])
 def test_gates_are_those_of_the_circuit(n_qubits, n_blocks):
     gates = build_circuit(n_qubits, np.zeros((n_blocks, n_qubits))).to_qir()
-    assert n_gates(n_qubits, n_blocks) == len(gates)
     assert survival(n_qubits, n_blocks, 0.01) == pytest.approx(0.99 ** len(gates))
 
 
@@ -95,7 +93,7 @@ def test_counted_survival_is_near_the_fitted_one_in_deep_circuits():
 
 
 def test_toy_networks_lose_with_noise_and_get_it_back():
-    found = measure._toy_noise([(3, 2)], [1e-9, 0.1], n_blocks=2, n_seeds=1, seed=0)
+    found = toy_noise([(3, 2)], [1e-9, 0.1], n_blocks=2, n_seeds=1, seed=0)
     clean, noisy = found["accuracy"]
     assert clean["accuracy"] == clean["exact_accuracy"] > 0.5
     assert noisy["accuracy"] < clean["accuracy"]

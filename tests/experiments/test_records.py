@@ -1,18 +1,25 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records import records
+from qtlite.experiments.records.query import read_runs, select
 from qtlite.experiments.records.records import (
     COMMIT_VARIABLE,
+    departures,
     environment,
     read_records,
     record_id,
     recorded,
     write_json,
 )
+from qtlite.experiments.train.sweep import run_sweep
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_id_changes_with_any_field():
@@ -59,21 +66,151 @@ def test_failed_write_keeps_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"config": {"speed": 1}}'])
-def test_folder_with_something_else_in_it(tmp_path, content):
-    (tmp_path / "x.json").write_text(content)
-    with pytest.raises(ValueError, match=r"folder must hold run records only, got .*x.json"):
-        read_records(tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The record of a short run, as ``train`` writes it."""
+    folder = tmp_path_factory.mktemp("records")
+    config = recipe_config("qtlite", n_train=64, epochs=2, n_blocks=2, seed=3)
+    (path,) = run_sweep([config], folder, folder, n_processes=1, progress=False)
+    return json.loads(path.read_text())
+
+
+def refused(folder, text):
+    """The one line that says why a folder's only file is no record."""
+    path = folder / "x.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match="path must hold a run's record, got .*x.json: ") as error:
+        read_records(folder)
+    (line,) = str(error.value).splitlines()
+    return line.partition("x.json: ")[2]
+
+
+def test_what_a_run_writes_is_read(finished, tmp_path):
+    write_json(tmp_path / "a.json", finished)
+    assert read_records(tmp_path) == [finished]
+    assert recorded(tmp_path) == {TrainConfig.from_dict(finished["config"]): finished["id"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "truncated"),
+        ("", "truncated"),
+        ("[]", "Expected `object`, got `array`"),
+        ("{}", "missing required field `id`"),
+        ("[" * 100_000, "Expected `object`"),
+        ('{"versions": ' + "[" * 100_000, "Expected `object`"),
+        ('{"config": {"a": ' + "[" * 100_000, "recursion"),
+        (b'{"id": "\xff"}', "decode"),
+        (b"\x93NUMPY", "malformed"),
+        ('{"id": NaN}', "malformed"),
+        ('{"test_accuracy": 1e999}', "test_accuracy: Number out of range"),
+        ('{"id": 7}', "id: Expected `str`, got `int`"),
+        ('{"versions": {"a\\u001b[31m": 1}}', "versions"),
+    ],
+)
+def test_files_that_hold_something_else_are_named_in_one_line(tmp_path, text, message):
+    line = refused(tmp_path, text)
+    assert message in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_accuracy": 7.5}, "test_accuracy: Expected `float` <= 1.0"),
+        ({"train_accuracy": -0.1}, "train_accuracy: Expected `float` >= 0.0"),
+        ({"test_accuracy": "0.9"}, "test_accuracy: Expected `float`, got `str`"),
+        ({"test_loss": None}, "test_loss: Expected `float`, got `null`"),
+        ({"history": []}, "history: Expected `array` of length >= 1"),
+        ({"history": [{"epoch": 1}]}, "history[0]: Object missing required field `train_loss`"),
+        ({"seed": 4}, "seed must be 3 as in config or history, got 4"),
+        ({"dataset": "mnist"}, "dataset must be 'digits' as in config or history, got 'mnist'"),
+        ({"model": "hashed"}, "model must be 'qt'"),
+        ({"recipe": "literal"}, "recipe must be 'qtlite'"),
+        ({"n_blocks": 16}, "n_blocks must be 2"),
+        ({"n_blocks": None}, "n_blocks must be 2"),
+        ({"n_train": 1000}, "n_train must be 64"),
+        ({"evaluated_on": "validation"}, "evaluated_on must be 'test'"),
+        ({"test_accuracy": 0.999}, "test_accuracy must be"),
+        ({"test_loss": 0.001}, "test_loss must be"),
+        ({"config": {"speed": 1}}, "speed"),
+        ({"config": {"hidden": 5}}, "hidden must be of type tuple, got 5"),
+        ({"config": {"seed": 10**30}}, "seed"),
+        ({"config": {"learning_rate": "fast"}}, "learning_rate"),
+    ],
+)
+def test_records_that_contradict_themselves_or_a_limit_are_refused(
+    finished, tmp_path, changes, message
+):
+    assert message in refused(tmp_path, json.dumps(finished | changes))
+
+
+def test_a_history_of_other_epochs_is_refused(finished, tmp_path):
+    short = finished | {"history": finished["history"][1:]}
+    assert "history must have 2 epochs, got 1" in refused(tmp_path, json.dumps(short))
+
+
+def test_numbers_that_json_lacks_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="content of .*a.json must be finite numbers, got"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_folder_has_no_records(tmp_path):
     assert read_records(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../b", "..", "", "a\x00", "a b", 7, "a\\b"])
-def test_a_record_cannot_name_a_file_elsewhere(name, tmp_path):
-    content = {"id": name, "config": TrainConfig().to_dict()}
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    for read in (read_records, recorded):
-        with pytest.raises(ValueError, match="a.json: id must be letters"):
-            read(tmp_path)
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../b", "..", "", "a\x00", "a b", "a\\b"])
+def test_a_record_cannot_name_a_file_elsewhere(name, finished, tmp_path):
+    line = refused(tmp_path, json.dumps(finished | {"id": name}))
+    assert line.startswith("id must be letters, digits")
+    with pytest.raises(ValueError, match="id must be letters"):
+        recorded(tmp_path)
+
+
+def test_departures_name_the_fields_that_differ_from_the_recipe():
+    own = recipe_config("qtlite", "mnist", n_blocks=31, model="hashed", seed=5)
+    assert departures(own) == []
+    assert departures(replace(own, learning_rate=0.5, n_validation=9)) == [
+        "learning_rate",
+        "n_validation",
+    ]
+
+
+def test_every_record_of_the_book_is_sound():
+    assert len(read_records(ROOT / "book/records")) >= 657
+
+
+def test_runs_are_rows_of_a_dataframe(finished, tmp_path):
+    write_json(tmp_path / "a.json", finished)
+    runs = read_runs(tmp_path)
+    (row,) = runs.to_dict("records")
+    assert (row["seed"], row["n_blocks"], row["hidden"], row["resumed"]) == (3, 2, "4-20-4", False)
+    assert (row["departures"], row["outdated"]) == (("epochs", "n_train"), ())
+    assert runs.query("model == 'qt' and test_accuracy >= 0").id.to_list() == [finished["id"]]
+    assert len(select(runs, epochs=2, n_train=64)) == 1
+    assert len(select(runs, vary=["epochs"], n_train=64)) == 1
+    assert select(runs).empty
+    assert select(runs, epochs=2).empty
+    assert select(runs, epochs=3, n_train=64).empty
+
+
+def test_missing_or_empty_folders_have_a_table_without_rows(tmp_path):
+    runs = read_runs(tmp_path / "none")
+    assert len(runs) == len(select(runs, dataset="mnist", model="classical", n_blocks=None)) == 0
+
+
+@pytest.mark.parametrize(("fields", "departures"), [("", ()), ("epochs", ("epochs",))])
+def test_what_was_decided_once_holds(finished, tmp_path, fields, departures):
+    write_json(tmp_path / "a.json", finished)
+    write_json(tmp_path / "recipes/departures.json", {fields: [finished["id"]]})
+    (row,) = read_runs(tmp_path).to_dict("records")
+    assert row["departures"] == departures
+    assert {*row["outdated"], *row["departures"]} == {"epochs", "n_train"}
+
+
+def test_decisions_of_another_kind_are_refused(tmp_path):
+    write_json(tmp_path / "recipes/departures.json", {"epochs": 3})
+    with pytest.raises(ValueError, match="hold departures and ids, got .*departures.json: "):
+        read_runs(tmp_path)

@@ -1,6 +1,7 @@
 """Shots against multinomial statistics, shifts against adjoint gradients, both against formulas."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,24 +17,30 @@ from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report import figures
-from qtlite.experiments.studies import measure, shots
+from qtlite.experiments.studies import Row, run_study, sampling, studies
 from qtlite.experiments.studies.noise import accuracy_against_noise
-from qtlite.experiments.studies.shots import (
+from qtlite.experiments.studies.sampling import (
     SampledQNN,
-    accuracy_against_shots,
-    circuits_per_step,
     infidelity,
     network_from,
-    paper_shots,
     parameter_shift,
     run_circuits,
     sample_frequencies,
+)
+from qtlite.experiments.studies.shot_gradient import gradient_against_shots
+from qtlite.experiments.studies.shot_training import training_with_shots
+from qtlite.experiments.studies.shots import (
+    accuracy_against_shots,
+    paper_shots,
     shots_needed,
+    squared_bias_and_variance,
 )
 from qtlite.experiments.studies.toy import toy_accuracy, toy_model, toy_task
 from qtlite.experiments.train.fitting import fit
 from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.runs import trained_models
+
+MEASUREMENTS = Path(__file__).parents[2] / "book" / "measurements"
 
 
 def seeded(seed=0):
@@ -72,7 +79,7 @@ def test_counts_are_those_of_tensorcircuit_running_the_gates():
 
 
 def test_many_shots_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr(shots, "SAMPLED_AT_ONCE", 64)
+    monkeypatch.setattr(sampling, "SAMPLED_AT_ONCE", 64)
     p_hat = sample_frequencies(P.float(), 1000, seeded())
     assert p_hat.dtype == torch.float32
     assert p_hat.sum().item() == pytest.approx(1)
@@ -139,7 +146,7 @@ def test_weights_bias_is_estimated_without_bias():
     exact = torch.randn(2000, generator=seeded(), dtype=torch.float64)
     scatter = torch.randn(4, 2000, generator=seeded(1), dtype=torch.float64)
     for true in (0.0, 0.3):
-        found, variance = shots._squared_bias_and_variance(exact + true + 0.5 * scatter, exact)
+        found, variance = squared_bias_and_variance(exact + true + 0.5 * scatter, exact)
         assert found == pytest.approx(true**2, abs=0.02)
         assert variance == pytest.approx(0.25, abs=0.02)
 
@@ -190,7 +197,7 @@ def test_circuits_of_a_step_are_counted():
 
     sampled = SampledQNN(Counted(3, 2), 10)
     sampled().sum().backward()
-    assert len(calls) == circuits_per_step(2, 3)
+    assert len(calls) == 1 + 2 * 2 * 3
 
 
 def test_infidelity_of_frequencies_is_a_quarter_of_states_per_shot():
@@ -232,24 +239,6 @@ def test_network_from_exact_probabilities_is_the_models_own():
     assert model.qnn is before
 
 
-def test_accuracy_comes_to_the_exact_one_with_shots():
-    digits = load_dataset("digits")
-    images, labels = digits.test_images, digits.test_labels
-    config = TrainConfig(n_blocks=2)
-    model = build_model(config)
-    found = accuracy_against_shots(
-        model, config, images, labels, shots=[2**10, 2**20], n_draws=2, generator=seeded()
-    )
-    loss, accuracy = evaluate(model.to_classical(), images, labels, config)
-    assert (found["exact_loss"], found["exact_accuracy"]) == (loss, accuracy)
-    few, many = found["points"]
-    assert [few["n_shots"], many["n_shots"]] == [2**10, 2**20]
-    assert np.abs(np.subtract(many["losses"], loss)).max() < 0.02
-    assert many["infidelity"] < few["infidelity"] / 100
-    assert many["weight_variance"] < few["weight_variance"] / 50
-    json.dumps(found, allow_nan=False)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -262,13 +251,14 @@ def test_accuracy_comes_to_the_exact_one_with_shots():
         ),
         (lambda: paper_shots(13, 0), "epsilon must be above 0 and at most 1, got 0"),
         (
-            lambda: accuracy_against_shots(None, None, None, None, shots=[1], n_draws=1),
+            lambda: accuracy_against_shots(Row("digits", 1), n_draws=1),
             "n_draws must be at least 2, got 1",
         ),
         (
-            lambda: measure.measure("speed", runs=None),
+            lambda: run_study("speed", runs=None),
             "name must be one of .*'shots'.*, got 'speed'",
         ),
+        (lambda: run_study("ranks", n_blocks=0, runs=None), "n_blocks must be at least 1, got 0"),
     ],
 )
 def test_bad_input_is_named(call, message):
@@ -310,25 +300,25 @@ def test_trained_models_are_found_by_what_they_are(tmp_path):
         trained_models(tmp_path, "digits", 3)
 
 
-def test_measurements_of_recorded_networks(tmp_path):
+def test_studies_of_recorded_networks(tmp_path):
     model = write_run(tmp_path)
-    where = {"runs": tmp_path, "data": None}
-    row = {"dataset": "digits", "n_blocks": 1, "seed": 0}
+    row = Row("digits", 1, runs=tmp_path)
     digits = load_dataset("digits")
-    exact = evaluate(
+    loss, accuracy = evaluate(
         model.to_classical(), digits.test_images, digits.test_labels, TrainConfig(n_blocks=1)
-    )[1]
-    (by_shots,) = measure._trained(
-        accuracy_against_shots, **row, shots=[2**20], n_draws=2, n_seeds=1, **where
     )
-    assert by_shots["exact_accuracy"] == exact
-    (by_noise,) = measure._trained(
-        accuracy_against_noise, **row, error_rates=[1e-9, 1e-2], n_shots=2**22, n_seeds=1, **where
-    )
+    (by_shots,) = accuracy_against_shots(row, shots=[2**10, 2**20], n_draws=2, n_seeds=1)
+    assert (by_shots["exact_loss"], by_shots["exact_accuracy"]) == (loss, accuracy)
+    few, many = by_shots["points"]
+    assert [few["n_shots"], many["n_shots"]] == [2**10, 2**20]
+    assert np.abs(np.subtract(many["losses"], loss)).max() < 0.02
+    assert many["infidelity"] < few["infidelity"] / 100
+    assert many["weight_variance"] < few["weight_variance"] / 50
+    (by_noise,) = accuracy_against_noise(row, error_rates=[1e-9, 1e-2], n_seeds=1)
     clean, noisy = by_noise["points"]
-    assert clean["accuracy"] == exact
+    assert clean["accuracy"] == by_noise["exact_accuracy"] == accuracy
     assert noisy["survival"] == pytest.approx(0.99**25)
-    gradients = measure._gradient(**row, shots=[2**4, 2**16], n_images=64, **where)
+    gradients = gradient_against_shots(row, shots=[2**4, 2**16], n_images=64)
     assert [row["stage"] for row in gradients] == ["untrained"] * 2 + ["trained"] * 2
     for few, many in (gradients[:2], gradients[2:]):
         assert many["cosine"] > max(0.8, few["cosine"])
@@ -336,12 +326,20 @@ def test_measurements_of_recorded_networks(tmp_path):
 
 
 def test_measured_training_with_few_shots_and_with_exact_probabilities():
-    few, exact = measure._training(
-        "digits", 1, [2**6], epochs=1, learning_rate=0.01, seed=0, data=None
-    )
+    few, exact = training_with_shots(Row("digits", 1), shots=[2**6], epochs=1, learning_rate=0.01)
     assert (few["n_shots"], exact["n_shots"]) == (64, None)
     assert exact["sampled_accuracy"] == exact["exact_accuracy"]
     assert 0 <= few["sampled_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("name", studies())
+def test_the_books_measurements_have_todays_settings(name):
+    paths = list(MEASUREMENTS.glob(f"{name}.json")) + list(MEASUREMENTS.glob(f"{name}-*-L*.json"))
+    assert paths
+    for path in paths:
+        config = json.loads(path.read_text())["config"]
+        row = Row(config.get("dataset"), config.get("n_blocks"))
+        assert studies()[name].config(row) == config
 
 
 def test_figure_has_every_curve_reference_and_vertical():

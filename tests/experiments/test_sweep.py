@@ -8,17 +8,18 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import CIFAR_HYPERNETWORK_RATE, WEIGHT_DECAY, recipe_config
+from qtlite.experiments.records.query import read_runs
 from qtlite.experiments.records.records import read_records, record_id
 from qtlite.experiments.report.tables import trial_rows
-from qtlite.experiments.train.sweep import (
+from qtlite.experiments.train.sweep import run_sweep
+from qtlite.experiments.train.trials import (
+    BASELINE_TRIAL,
     DECAY_TRIALS,
     HYPERNETWORK_TRIAL,
     HYPERNETWORK_TRIALS,
     LONG_DECAY_TRIALS,
     SWEEPS,
-    USUAL_TRIAL,
     read_configs,
-    run_sweep,
     sweep_configs,
 )
 
@@ -138,11 +139,11 @@ def test_a_list_of_runs_is_read_with_the_recipe_filling_in(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[{", "configs must be a JSON list, got .*mine.json"),
-        ('{"seed": 1}', "configs must be a JSON list of objects, got .*mine.json"),
-        ("[3]", "configs must be a JSON list of objects, got .*mine.json"),
-        ('[{}, {"sede": 1}]', r"got .*mine.json whose entry 1 .*got \['sede'\]"),
-        ('[{"recipe": "best"}]', "whose entry 0 recipe must be one of .*, got 'best'"),
+        ("[{", "path must hold a list of runs, got .*mine.json: Input data was truncated"),
+        ('{"seed": 1}', "path must hold a list of runs, got .*mine.json: Expected `array`, got"),
+        ("[3]", r"got .*mine.json: \[0\]: Expected `object`, got `int`"),
+        ('[{}, {"sede": 1}]', r"got .*mine.json whose entry 1: .*got \['sede'\]"),
+        ('[{"recipe": "best"}]', "whose entry 0: recipe must be one of .*, got 'best'"),
     ],
 )
 def test_a_wrong_list_of_runs_is_refused(text, message, tmp_path):
@@ -177,11 +178,11 @@ def test_controls_with_more_time():
     ("recipe", "dataset", "trials", "common", "field", "chosen"),
     [
         *(
-            ("qtlite", dataset, DECAY_TRIALS, USUAL_TRIAL, "weight_decay", decay)
+            ("qtlite", dataset, DECAY_TRIALS, BASELINE_TRIAL, "weight_decay", decay)
             for dataset, decay in WEIGHT_DECAY["qtlite"].items()
         ),
         (
-            "thorough", "cifar10", LONG_DECAY_TRIALS, USUAL_TRIAL,
+            "thorough", "cifar10", LONG_DECAY_TRIALS, BASELINE_TRIAL,
             "weight_decay", WEIGHT_DECAY["thorough"]["cifar10"],
         ),
         (
@@ -193,8 +194,7 @@ def test_controls_with_more_time():
 def test_choices_are_the_best_of_the_recorded_trials(
     recipe, dataset, trials, common, field, chosen
 ):
-    records = read_records(ROOT / "book/records")
-    rows = trial_rows(records, dataset, recipe, trials, common, field)
+    rows = trial_rows(read_runs(ROOT / "book/records"), dataset, recipe, trials, common, field)
     assert len(rows) == len(trials)
     best = max(rows, key=lambda row: float(row[3].split()[0]))
     assert float(best[1]) == chosen

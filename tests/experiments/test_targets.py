@@ -30,3 +30,5 @@ def test_without_relu_the_network_is_homogeneous():
 def test_unknown_dataset():
     with pytest.raises(ValueError, match="dataset must be one of .*, got 'svhn'"):
         paper_cnn("svhn")
+    with pytest.raises(ValueError, match=r"dataset must be one of .*, got \['svhn'\]"):
+        paper_cnn(["svhn"])

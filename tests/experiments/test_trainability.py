@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qtlite import QuantumTrain
-from qtlite.experiments.studies import measure
+from qtlite import QNN, MappingNet, QuantumTrain
 from qtlite.experiments.studies.trainability import (
     classifier_of_size,
     derivative_variance,
     fit_line,
+    gradient_variances,
     loss_gradient_variance,
     random_state_variance,
 )
@@ -59,7 +59,12 @@ def test_loss_gradient_is_that_of_the_model():
     mean, _ = loss_gradient_variance(target, x, y, 2, 2, seeded(3), angle_range=0.5)
     generator, squares = seeded(3), []
     for _ in range(2):
-        model = QuantumTrain(target, 2, angle_range=0.5, generator=generator)
+        model = QuantumTrain(
+            target,
+            qnn=QNN(5, 2, angle_range=0.5, generator=generator),
+            mapping=MappingNet(5, generator=generator),
+        )
+        model.standardise()
         F.cross_entropy(model(x), y).backward()
         squares.append(model.qnn.angles.grad.square().mean().item())
     assert mean == pytest.approx(np.mean(squares), rel=1e-5)
@@ -84,7 +89,7 @@ def test_line_is_numpys_and_its_interval_covers():
 
 
 def test_measured_rows():
-    found = measure._trainability([2, 3], [1, 2], [3.0], 2, [7], [1], 2, seed=0)
+    found = gradient_variances([2, 3], [1, 2], [3.0], 2, [7], [1], 2, seed=0)
     assert len(found["probabilities"]) == 4
     assert [row["target"] for row in found["losses"]] == ["mlp"] * 2 + ["cnn"] * 2
     assert all(row["variance"] > 0 for row in found["losses"])
@@ -103,7 +108,8 @@ def test_measured_rows():
             "n_draws must be at least 2, got 1",
         ),
         (lambda: classifier_of_size(6), "n_qubits must be at least 7, got 6"),
-        (lambda: fit_line([0, 1], [0, 1]), "x must have at least 3 points, got 2"),
+        (lambda: fit_line([0, 1, 1], [0, 1, 2]), "x must have at least 3 different values, got 2"),
+        (lambda: fit_line([0, 1, 2], [0, 1, -np.inf]), r"x and y must be finite, got .*-inf"),
     ],
 )
 def test_bad_input_is_named(call, message):

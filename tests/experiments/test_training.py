@@ -17,7 +17,8 @@ from qtlite.experiments.models.build import build_model
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report.reproducing import run_rows
 from qtlite.experiments.train import loop as training
-from qtlite.experiments.train.loop import CHECKPOINT, _augmented, evaluate, train
+from qtlite.experiments.train.checkpoint import CHECKPOINT, write_checkpoint
+from qtlite.experiments.train.loop import augmented, evaluate, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,8 +83,6 @@ def test_resumed_run_equals_the_uninterrupted_one(
 def test_a_run_that_goes_on_elsewhere_says_so(
     digits, tmp_path, monkeypatch, interrupted_after, moves
 ):
-    from qtlite.experiments.train import loop as training
-
     here = training.environment
     with interrupted_after(1):
         train(QUICK, digits, tmp_path, progress=False)
@@ -189,21 +188,53 @@ def test_mirrored_images_are_half_of_them_and_others_in_another_epoch(digits):
     images, config = digits.train_images, replace(QUICK, augmentation="mirror")
     mirrored = []
     for epoch in (0, 1):
-        shown = _augmented(images, config, epoch)
+        shown = augmented(images, config, epoch)
         as_they_are = (shown == images).flatten(1).all(dim=1)
         reflected = (shown == images.flip(3)).flatten(1).all(dim=1)
         assert (as_they_are | reflected).all()
         assert 0.4 < reflected.float().mean() < 0.6
         mirrored.append(reflected)
     assert not torch.equal(*mirrored)
-    assert torch.equal(_augmented(images, config, 1), shown)
-    assert _augmented(images, QUICK, 0) is images
+    assert torch.equal(augmented(images, config, 1), shown)
+    assert augmented(images, QUICK, 0) is images
 
 
 def test_loss_that_is_not_finite_stops_the_run(digits, tmp_path):
     config = replace(QUICK, model="classical", learning_rate=1e30)
     with pytest.raises(ValueError, match="loss must be finite, got (nan|inf) in epoch .* lower"):
         train(config, digits, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("model", ["classical", "qt"])
+def test_a_last_step_that_is_not_finite_leaves_the_epoch_before(digits, tmp_path, model):
+    """The loss of each step is finite, since it is that before the step."""
+    config = replace(QUICK, model=model, n_train=64, schedule="constant")
+    train(replace(config, epochs=1), digits, tmp_path, progress=False)
+    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    content["config"]["epochs"] = 2
+    content["optimiser"]["param_groups"][0]["lr"] = 1e308
+    torch.save(content, tmp_path / CHECKPOINT)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(ValueError, match="(loss|weights) must be finite, got .* in epoch 2: lower"):
+        train(replace(config, epochs=2), digits, tmp_path, progress=False)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_weights_must_be_finite_even_if_no_loss_shows_it(digits, tmp_path):
+    """A bias of minus infinity: its class is never predicted, and here it is never right."""
+    no_nines = replace(
+        digits,
+        train_labels=digits.train_labels.clamp(max=8),
+        test_labels=digits.test_labels.clamp(max=8),
+    )
+    config = replace(QUICK, model="classical", n_train=64, schedule="constant")
+    train(replace(config, epochs=1), no_nines, tmp_path, progress=False)
+    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    content["config"]["epochs"] = 2
+    list(content["model"].values())[-1][9] = -torch.inf
+    torch.save(content, tmp_path / CHECKPOINT)
+    with pytest.raises(ValueError, match=r"weights must be finite, got 1 others in epoch 2: lower"):
+        train(replace(config, epochs=2), no_nines, tmp_path, progress=False)
 
 
 def test_checkpoint_of_another_config_is_refused(digits, tmp_path):
@@ -241,14 +272,36 @@ def test_checkpoint_with_code_in_it_is_refused_unrun(digits, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_checkpoint_with_a_part_missing_is_refused(digits, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c.pop("model"), "model"),
+        (lambda c: c.update(history={}), "history: Expected `array`"),
+        (lambda c: c.update(parts=[{"epochs": "one"}]), "TypeError"),
+        (lambda c: c.update(parts=[]), "history must have one entry for each epoch"),
+        (lambda c: c["history"].append(c["history"][0]), "history must have one entry for each"),
+        (lambda c: c["history"][0].update(test_loss="low"), "Expected `int | float`, got `str`"),
+        (lambda c: c["model"].popitem(), "Missing key"),
+        (lambda c: c["model"].update(more=torch.ones(1)), "Unexpected key"),
+        (lambda c: c["optimiser"].update(param_groups=[]), "ValueError"),
+        (lambda c: c.update(optimiser={}), "KeyError"),
+        (
+            lambda c: c.update(schedule={}),
+            r"schedule must be .* \['last_epoch'",
+        ),
+        (lambda c: c["schedule"].update(total_steps="all"), r"another \['total_steps'\]"),
+    ],
+)
+def test_checkpoint_of_other_content_is_refused_in_one_line(digits, tmp_path, change, reason):
     path = tmp_path / CHECKPOINT
     train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
     content = torch.load(path, weights_only=True)
-    del content["model"]
+    change(content)
     torch.save(content, path)
-    with pytest.raises(ValueError, match="checkpoint must be a file that training wrote"):
+    with pytest.raises(ValueError, match=f"checkpoint must be a file that .*{reason}") as error:
         train(replace(QUICK, epochs=1), digits, tmp_path, progress=False)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -258,13 +311,13 @@ def test_missing_device(digits):
 
 
 def test_numbers_next_to_zero_are_zero_while_training_and_only_then(digits, tmp_path, monkeypatch):
-    save, seen = training._save_checkpoint, []
+    seen = []
 
     def spy(*arguments):
         seen.append((torch.tensor([1e-40]) * 1).item())
-        save(*arguments)
+        write_checkpoint(*arguments)
 
-    monkeypatch.setattr(training, "_save_checkpoint", spy)
+    monkeypatch.setattr(training, "write_checkpoint", spy)
     train(QUICK, digits, tmp_path, progress=False)
     assert set(seen) == {0.0}
     assert (torch.tensor([1e-40]) * 1).item() > 0

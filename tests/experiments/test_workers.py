@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from dask.distributed import Client, LocalCluster
+from prove.kill_sweeps import defects, kill_sweep, uninterrupted
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.records.records import read_records, record_id
-from qtlite.experiments.train.loop import CHECKPOINT
-from qtlite.experiments.train.sweep import run_sweep
-from qtlite.experiments.train.workers import engine
+from qtlite.experiments.records.records import read_records, record_id, write_json
+from qtlite.experiments.train.checkpoint import CHECKPOINT
+from qtlite.experiments.train.sweep import RunInUse, claim, run_sweep, run_to_files
+from qtlite.experiments.train.workers import worker_pool
 
 
 @pytest.fixture(autouse=True)
@@ -88,23 +89,112 @@ def test_both_engines_give_the_same_numbers(cluster, tmp_path):
 
 
 def test_a_run_whose_result_was_lost_is_not_run_again(tmp_path):
-    """Dask computes a lost result again: the record is there, and only read."""
-    from qtlite.experiments.train.sweep import _run
+    """Dask calls a function again if its result is lost: the record is there, and only read."""
+    config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
+    path = tmp_path / "records" / "run.json"
+    record, _ = run_to_files(config, tmp_path, path, progress=False)
+    record["wall_seconds"] = 1234.5
+    path.write_text(json.dumps(record))
+    found, _ = run_to_files(config, tmp_path, path, progress=False, again=False)
+    assert found["wall_seconds"] == 1234.5
+    trained, _ = run_to_files(config, tmp_path, path, progress=False)
+    assert trained["wall_seconds"] < 1234.5
+
+
+def test_kills_at_random_moments_lose_nothing_and_leave_nothing(tmp_path):
+    killed = kill_sweep(tmp_path, n_kills=5, seed=4)
+    assert sum(killed.values()) == 5
+    assert defects(tmp_path, uninterrupted()) == []
+
+
+def test_a_function_that_kills_its_workers_has_failed_and_others_have_not():
+    with worker_pool(2) as workers:
+        deadly, harmless = workers.submit(os._exit, 1), workers.submit(max, 3, 4)
+        assert harmless.result() == 4
+        with pytest.raises(RuntimeError, match="worker processes must live, got 4 that were kill"):
+            deadly.result()
+        assert workers.submit(max, 5, 6).result() == 6
+
+
+def test_a_run_of_another_sweep_is_waited_for_and_not_trained(tmp_path):
+    ours = TrainConfig(n_train=128, epochs=1, n_blocks=2)
+    theirs = replace(ours, seed=1)
+    elsewhere, runs, records = (tmp_path / name for name in ("elsewhere", "runs", "records"))
+    record, _ = run_to_files(theirs, elsewhere, tmp_path / "record.json", progress=False)
+    results = []
+
+    def sweep():
+        results.append(run_sweep([theirs, ours], runs, records, n_processes=2, progress=False))
+
+    thread = threading.Thread(target=sweep)
+    with claim(runs / record_id(theirs)):
+        with pytest.raises(RunInUse, match=f"which process {os.getpid()} on .* has"):
+            run_to_files(theirs, runs, records / "x.json", progress=False)
+        thread.start()
+        wait_for((records / f"{record_id(ours)}.json").exists)
+        write_json(records / f"{record['id']}.json", record)
+        assert thread.is_alive()
+    thread.join(timeout=60)
+    assert [{path.stem for path in paths} for paths in results] == [
+        {record_id(ours), record_id(theirs)}
+    ]
+    assert list((runs / record_id(theirs)).iterdir()) == []  # no checkpoint, no lock
+
+
+def test_a_killed_process_gives_its_run_back_and_its_litter_is_removed(tmp_path):
+    code = (
+        "import time\n"
+        "from pathlib import Path\n"
+        "from qtlite.experiments.train.sweep import claim\n"
+        "with claim(Path('run')):\n"
+        "    Path('run/.checkpoint.pt.elsewhere.1.unfinished').touch()\n"
+        "    print('claimed', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with started(code, tmp_path, stdout=subprocess.PIPE) as owner:
+        owner.stdout.readline()
+        with (
+            pytest.raises(RunInUse, match=f"run must not be in training, .*process {owner.pid} on"),
+            claim(tmp_path / "run"),
+        ):
+            pass
+        owner.kill()
+    with claim(tmp_path / "run"):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_lost_scheduler_is_named(tmp_path):
+    import dask
 
     config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
-    (path,) = run_sweep([config], tmp_path, tmp_path, n_processes=1, progress=False)
-    record = json.loads(path.read_text()) | {"test_accuracy": 0.25}
-    path.write_text(json.dumps(record))
-    assert _run(config, tmp_path, tmp_path, None, "cpu", False) == 0.25
+    code = (
+        "import asyncio\n"
+        "from distributed import Scheduler\n"
+        "async def run():\n"
+        "    async with Scheduler(host='127.0.0.1', port=0, dashboard=False) as scheduler:\n"
+        "        print(scheduler.address, flush=True)\n"
+        "        await asyncio.sleep(600)\n"
+        "asyncio.run(run())\n"
+    )
+    with started(code, tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as scheduler:
+        address = scheduler.stdout.readline().strip()
+        timer = threading.Timer(3, scheduler.kill)  # it has no workers: the run cannot begin
+        timer.start()
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+            pytest.raises(RuntimeError, match=f"scheduler must answer until .* '{address}'"),
+        ):
+            run_sweep([config], tmp_path, tmp_path, scheduler=address, progress=False)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
 def test_processes_end_when_the_sweep_is_killed(tmp_path):
     code = (
         "import os, time\n"
-        "from qtlite.experiments.train.workers import engine\n"
+        "from qtlite.experiments.train.workers import worker_pool\n"
         "if __name__ == '__main__':\n"
-        "    with engine(1) as executor:\n"
+        "    with worker_pool(1) as executor:\n"
         "        print(executor.submit(os.getpid).result(), flush=True)\n"
         "        executor.submit(time.sleep, 600).result()\n"
     )
@@ -120,14 +210,14 @@ def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
     code = (
         "import os, signal, time\n"
         "from pathlib import Path\n"
-        "from qtlite.experiments.train.workers import engine\n"
+        "from qtlite.experiments.train.workers import worker_pool\n"
         "def work(name):\n"
         "    Path(name).write_text(str(os.getpid()))\n"
         "    time.sleep(600)\n"
         "if __name__ == '__main__':\n"
         # a program that was started in the background ignores it
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "    with engine(1) as executor:\n"
+        "    with worker_pool(1) as executor:\n"
         "        jobs = [executor.submit(work, name) for name in 'abc']\n"
         "        jobs[0].result()\n"
     )
@@ -164,7 +254,7 @@ def test_workers_of_several_threads_are_refused():
     with (
         LocalCluster(**options) as cluster,
         pytest.raises(ValueError, match="scheduler must have workers of one thread each, got"),
-        engine(scheduler=cluster.scheduler_address),
+        worker_pool(scheduler=cluster.scheduler_address),
     ):
         pass
 
@@ -183,7 +273,7 @@ def test_bad_input(n_processes, scheduler, message):
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(ValueError, match=message),
-        engine(n_processes, scheduler),
+        worker_pool(n_processes, scheduler),
     ):
         pass
 
@@ -192,6 +282,6 @@ def test_a_missing_dask_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
     with (
         pytest.raises(ValueError, match=r"scheduler must be left out where Dask is not installed"),
-        engine(scheduler="local"),
+        worker_pool(scheduler="local"),
     ):
         pass

@@ -238,6 +238,21 @@ ONNX_FILES = {
     "pool-pads": onnx_file(
         [FLOAT, node("MaxPool", ["x"], ["output"], kernel_shape=[2**31] * 2, pads=[2**31 - 1] * 4)]
     ),
+    "size-from-pixels": onnx_file(
+        [
+            node("Cast", ["input"], ["i"], to=TensorProto.INT64), node("Flatten", ["i"], ["j"]),
+            node("Squeeze", ["j"], ["k"]), node("Reshape", ["s", "k"], ["output"]),
+        ],
+        small([1.0]),
+    ),
+    "slice-from-pixels": onnx_file(
+        [
+            node("Cast", ["input"], ["i"], to=TensorProto.INT64), node("Flatten", ["i"], ["j"]),
+            node("Squeeze", ["j"], ["k"]), node("Slice", ["s", "k", "k"], ["u"]),
+            node("Transpose", ["u"], ["v"]), node("MatMul", ["u", "v"], ["output"]),
+        ],
+        small(np.zeros((10**5, 1))),
+    ),
     "declared": declared(),
     "nan": onnx_file([FLOAT, node("Add", ["x", "s"], ["output"])], small([np.nan])),
     "custom-domain": onnx_file([node("PyOp", ["input"], ["output"], domain="ai.onnx.contrib")]),

@@ -39,7 +39,7 @@ from qtlite.export.seal import MARK, OPEN_SEAL, seal_file
 
 CATEGORIES = ("refused", "same", "other", "wrong", "vague", "raw", "hung", "code ran")
 BAD = ("wrong", "vague", "raw", "hung", "code ran")
-CHECKED = ("net.json", "net.onnx", "net.angles.safetensors", "checkpoint.pt")
+CHECKED = ("net.json", "net.onnx", "net.angles.safetensors", "checkpoint.pt", "good.png")
 SEALED = ("net.json", "net.onnx", "net.angles.safetensors", "net.safetensors")
 TEXT = ("net.json", "mnist.json", "sweep.json", "shots-mnist-L16.json")
 NUMBERS = (b"NaN", b"Infinity", b"1e999", b"-1", b"null", b'"text"', b"[]", b"{}", b"9" * 5000)

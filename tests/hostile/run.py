@@ -26,6 +26,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -65,7 +66,8 @@ NAMES = {
     "qtlite.experiments.train.loop": "train",
     "qtlite.experiments.train.runs": "trained_models",
     "qtlite.experiments.train.trials": "sweep_configs",
-    "qtlite.experiments.studies.shots": "sample_frequencies paper_shots parameter_shift",
+    "qtlite.experiments.studies.sampling": "parameter_shift sample_frequencies",
+    "qtlite.experiments.studies.shots": "paper_shots",
     "qtlite.experiments.studies.noise": "noisy_probabilities survival unmix",
     "qtlite.experiments.studies.trainability": "classifier_of_size fit_line",
     "qtlite.experiments.records.records": "check_id",
@@ -73,6 +75,7 @@ NAMES = {
     "qtlite.experiments.inference.model_files": "find_record",
     "qtlite.experiments.inference.predict": "load_classifier read_images",
 }
+_PROGRESS = re.compile(r"\d+/\d+ \[")  # of a progress bar
 EXPECTED = (
     ValueError,
     FileNotFoundError,
@@ -188,15 +191,17 @@ def _call(case: Case, names: dict[str, Any]) -> tuple[str, str]:
         ours = ours or (type(error) is RuntimeError and " must " in str(error))
         if not ours:
             return "raw", text
-        named = any(name in str(error) for name in case.names)
         valued = any(fragment in str(error) for fragment in fragments)
+        named = any(name in str(error) for name in case.names)
+        named = named or (isinstance(error, OSError) and valued)  # the path is name and value
+        valued = valued or ", got " in str(error)
         return ("clear" if named and valued and _is_rule(error) else "vague"), text
     return "silent", ""
 
 
 def _is_rule(error: BaseException) -> bool:
     text = str(error)
-    says = " must " in text or (isinstance(error, OSError) and bool(error.strerror))
+    says = " must " in text or isinstance(error, OSError)
     return says and "\n" not in text
 
 
@@ -225,13 +230,15 @@ def _command(case: Case, good: Path, folder: Path) -> tuple[str, str]:
         status = end.code
     except BaseException as error:
         return "raw", f"{type(error).__name__}: {error}"
-    lines = said.getvalue().strip().splitlines()
+    lines = re.split(r"[\r\n]+", said.getvalue().strip())
+    lines = [line for line in lines if line and not _PROGRESS.search(line)]
     if status == 0:
         return "silent", out.getvalue()
     text = lines[-1] if lines else ""
     by_argparse = bool(lines) and lines[0].startswith("usage:")
     clear = status == 2 and (by_argparse or len(lines) == 1) and text.startswith("qtlite")
-    clear = clear and any(name in text for name in case.names)
+    paths = [word for word in words if word.startswith(str(folder))]
+    clear = clear and any(name in text for name in (*case.names, *paths))
     return ("clear" if clear else "vague"), "\n".join(lines[-3:] if by_argparse else lines)
 
 

@@ -194,11 +194,12 @@ const qtlitePlaygroundCharts = (() => {
     });
   }
 
-  /* Test digits with the network's answers; wrong ones are framed. */
-  function digits(canvas, height, { images, labels, answers, columns = 5 }) {
+  /* As many test digits as fit, with the network's answers; wrong ones are framed. Returns how many. */
+  function digits(canvas, height, { images, labels, answers }) {
     const { pen, width } = begin(canvas, height);
+    const columns = Math.max(5, Math.floor(width / 46));
     const size = width / columns;
-    const rows = Math.min(columns, Math.floor(height / size));
+    const rows = Math.max(1, Math.floor(height / size));
     const [w, h] = [columns * 28, rows * 28];
     [stamp.width, stamp.height] = [w, h];
     const stampPen = stamp.getContext("2d");
@@ -228,6 +229,7 @@ const qtlitePlaygroundCharts = (() => {
       pen.strokeStyle = "#ff9550";
       pen.strokeRect(x + 2, y + 2, size - 4, size - 4);
     }
+    return rows * columns;
   }
 
   /* Rows: what a digit is. Columns: what the network says. */
@@ -248,7 +250,8 @@ const qtlitePlaygroundCharts = (() => {
         pen.fillStyle = count ? (row === column ? colours.network : colours.mapping) : colours.grid;
         pen.fillRect(x + 1, y + 1, size - 2, size - 2);
         pen.globalAlpha = 1;
-        if (count) write(pen, String(count), x + size / 2, y + size / 2 + 4, { colour: colours.ink, align: "center" });
+        const colour = count > 0.6 * all ? colours.paper : colours.ink;
+        if (count) write(pen, String(count), x + size / 2, y + size / 2 + 4, { colour, align: "center" });
       }
     }
     write(pen, "the network's answer", left + 5 * size, top + 10 * size + 29, { align: "center" });

@@ -86,7 +86,7 @@ function qtlitePlaygroundState({ DEFAULTS, HIDDEN, N_QUBITS, counts, recipeRate 
     lines.push("from qtlite.experiments.data.loading import load_dataset, to_float");
     if (!hasCircuit) lines.push("from qtlite.experiments.models.controls import build_control");
     lines.push("from qtlite.experiments.models.targets import paper_cnn");
-    if (source === "circuit" && shots) lines.push("from qtlite.experiments.studies.shots import SampledQNN");
+    if (source === "circuit" && shots) lines.push("from qtlite.experiments.studies.sampling import SampledQNN");
     lines.push("from qtlite.experiments.train.fitting import fit", "");
     lines.push('digits = load_dataset("digits")', `start = torch.Generator().manual_seed(${seed})`);
     if (hasCircuit) {

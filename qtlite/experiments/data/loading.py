@@ -11,6 +11,7 @@ import http.client
 import os
 import warnings
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -62,10 +63,10 @@ class Dataset:
             ('digits-validation', 1200, 300)
         """
         n_train = len(self.train_labels)
-        if not 1 <= n_validation < n_train:
+        if not (isinstance(n_validation, int) and 1 <= n_validation < n_train):
             raise ValueError(
-                f"n_validation must be at least 1 and less than the {n_train} training images, "
-                f"got {n_validation}"
+                f"n_validation must be a whole number, at least 1 and less than the {n_train} "
+                f"training images, got {n_validation!r}"
             )
         n_kept = n_train - n_validation
         return replace(
@@ -181,7 +182,8 @@ def to_float(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
         float32, same shape and device as ``images``.
 
     Raises:
-        ValueError: if ``images`` are not uint8 (already scaled?), or std is not positive.
+        ValueError: if ``images`` are not uint8 (already scaled?), mean is not finite, or std is not
+            positive and finite.
 
     Example:
         >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
@@ -189,8 +191,10 @@ def to_float(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
     """
     if images.dtype != torch.uint8:
         raise ValueError(f"images must be uint8, 0 to 255, got {images.dtype}")
-    if not std > 0:
-        raise ValueError(f"std must be positive, got {std}")
+    if not isfinite(mean):
+        raise ValueError(f"mean must be finite, got {mean}")
+    if not (isfinite(std) and std > 0):
+        raise ValueError(f"std must be positive and finite, got {std}")
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import numpy as np
-import torch
 from torch import nn
 
 from qtlite.experiments.data.catalogue import CATALOGUE
-from qtlite.experiments.inference.model_files import FORMATS
 from qtlite.experiments.models.targets import paper_cnn
-from qtlite.export import (
-    FromPixels,
-    load_compressed,
-    load_json,
-    load_safetensors,
-)
-from qtlite.export.onnx_file import open_onnx
-from qtlite.export.safetensors_file import read_metadata
+from qtlite.export import FORMATS, format_of
+from qtlite.export.new_file import reading
+from qtlite.export.schema import check_content, in_one_line
+
+BATCH = 100  # images in memory at a time
+
+
+class About(TypedDict):
+    """What every model file must say of itself."""
+
+    dataset: Literal[tuple(CATALOGUE)]
+    classes: str
+
+
+class Structure(About):
+    """What a file that holds only tensors must say as well."""
+
+    relu: Literal["true", "false"]
+    pixel_mean: str
+    pixel_std: str
 
 
 @dataclass(frozen=True)
@@ -46,69 +59,45 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
     """Open a model that ``qtlite export`` wrote: ONNX in ONNX Runtime, the others in PyTorch.
 
     Raises:
-        ValueError: if the file is damaged or not one of qtlite's.
+        ValueError: if the file is damaged, not one of qtlite's, or in a format that can run code.
         FileNotFoundError: if there is no such file.
-        ImportError: if an .onnx file is given and onnxruntime is missing.
+        ImportError: if an .onnx file is given and onnx or onnxruntime is missing.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"model must be a file, got {path}")
-    if path.name.endswith(".onnx"):
-        session = open_onnx(path)
-        about = session.get_modelmeta().custom_metadata_map
-
-        def logits(pixels: np.ndarray) -> np.ndarray:
-            return session.run(None, {"input": pixels})[0]
-
-    else:
-        network, about = _load_network(path)
-        logits = _in_torch(network)
-    try:
-        shape, classes = (
-            CATALOGUE[about["dataset"]].image_shape,
-            tuple(json.loads(about["classes"])),
+    kind = format_of(path)
+    if kind.read is None:
+        readable = ", ".join(other.ending for other in FORMATS.values() if other.read)
+        raise ValueError(
+            f"model must be a file that cannot run code, got {path}: reading a {kind.ending} file "
+            f"can; export the run again as one of {readable}"
         )
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"model must say its dataset and classes, got {path} without: use `qtlite export`"
-        ) from error
-    if not all(isinstance(name, str) and name.isprintable() for name in classes):
-        raise ValueError(f"classes must be printable, got {classes} in {path}")
-    return Classifier(logits, shape, classes, about)
 
+    def structure(about: Mapping[str, str]) -> nn.Module:
+        about = check_content(dict(about), Structure, "a model's dataset and pixels", path)
+        return paper_cnn(about["dataset"], relu=about["relu"] == "true")
 
-def _load_network(path: Path) -> tuple[nn.Module, dict[str, str]]:
-    if path.suffix == ".pt2":
-        raise ValueError(
-            f"model must be a file that cannot run code, got {path}: reading a .pt2 file can; "
-            "export the run as .onnx, .json or .safetensors instead"
-        )
-    if path.suffix == ".json":
-        return load_json(path)
-    if path.suffix != ".safetensors":
-        ends = ", ".join(FORMATS.values())
-        raise ValueError(f"model must be a file that ends in one of {ends}, got {path}")
-    about = read_metadata(path)
-    try:
-        target = paper_cnn(about["dataset"], relu=json.loads(about["relu"]))
-        mean, std = float(about["pixel_mean"]), float(about["pixel_std"])
-    except (LookupError, ValueError) as error:
-        raise ValueError(
-            f"model must say its dataset and pixels, got {path} without: use `qtlite export`"
-        ) from error
-    if path.name.endswith(FORMATS["compressed"]):
-        target = load_compressed(path, target)[0].to_classical()
-    else:
-        load_safetensors(target, path)
-    return FromPixels(target, mean, std).eval(), about
+    run, about = kind.read(path, structure)
+    check_content(about, About, "a model's dataset and classes, as `qtlite export` writes", path)
+    with reading(path, "name its classes", "model"):
+        classes = check_content(json.loads(about["classes"]), tuple[str, ...], "names", path)
+    for text in (*classes, *about, *about.values()):
+        if not text.isprintable():
+            raise ValueError(f"model must hold printable text, got {text!a} in {path}")
+    shape = CATALOGUE[about["dataset"]].image_shape
 
-
-def _in_torch(network: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
-    @torch.no_grad()
     def logits(pixels: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(pixels)).numpy()
+        with reading(path, "classify such images", "model"):
+            batches = np.array_split(pixels, -(-len(pixels) // BATCH))
+            found = np.concatenate([run(batch) for batch in batches])
+            if found.shape != (len(pixels), len(classes)):
+                raise ValueError(f"{len(classes)} classes and outputs of shape {found.shape}")
+            if not np.isfinite(found).all():
+                raise ValueError("NaN or infinite logits")
+        return found
 
-    return logits
+    return Classifier(logits, shape, classes, about)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -128,8 +117,9 @@ def read_images(
     """Read one image from a .png or .jpg file, or one or more from a .npy file.
 
     Args:
-        path: the file. An array is uint8, shape (height, width), (channels, height, width) or (n,
-            channels, height, width); its channels may be left out if there is one.
+        path: the file. A picture is turned as its EXIF orientation says. An array is uint8, shape
+            (height, width), (channels, height, width) or (n, channels, height, width); its channels
+            may be left out if there is one.
         shape: (channels, height, width) that the model takes. Nothing is resized.
         invert: dark ink on light paper to the light ink on black that MNIST has.
 
@@ -153,12 +143,18 @@ def read_images(
 
 
 def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"image must be a whole .npy file of numbers, got {path}") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"image must be a .npy file, got several arrays (.npz) in {path}")
+    """Read a .npy file without believing its header: NumPy's loader makes room for what it says."""
+    with reading(path, "be a whole .npy file of numbers", "image"):
+        content = io.BytesIO(path.read_bytes())
+        version = np.lib.format.read_magic(content)
+        versions = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        size, by_columns, kind = versions[version](content)
+        if min(size, default=1) < 0:
+            raise ValueError(f"shape {size}")
+        array = np.frombuffer(content.read(), kind).reshape(size, order="FC"[not by_columns])
     if array.dtype != np.uint8:
         raise ValueError(f"image must be uint8, 0 to 255, got {array.dtype} in {path}")
     if shape[0] == 1 and array.shape[-2:] == shape[1:] and array.ndim in (2, 3):
@@ -167,23 +163,24 @@ def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         array = array[None]
     if array.ndim != 4 or array.shape[1:] != shape or len(array) == 0:
         raise ValueError(f"image must have shape {shape}, got {array.shape} in {path}")
-    return array
+    return array.copy()
 
 
 def _read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    from PIL import Image
+    """Decode a picture only if it has the right size: a small file can declare 2^31 pixels."""
+    from PIL import Image, ImageOps
 
     mode, colours = ("L", "grey") if shape[0] == 1 else ("RGB", "RGB")
-    try:
-        with Image.open(path) as picture:
-            found, (width, height) = picture.mode, picture.size
-            fits = found == mode and (height, width) == shape[1:]
-            # decoded only if it has the right size: a small file can declare 2^31 pixels
-            pixels = np.asarray(picture, dtype=np.uint8) if fits else None
-    # Pillow raises SyntaxError for damaged files and an error of its own for huge ones
-    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image must be a whole picture, got {path}: {error}") from error
-    if pixels is None:
+    with (
+        reading(path, "be a whole picture", "image"),
+        warnings.catch_warnings(action="ignore"),  # about the size, which is checked here
+        Image.open(path, formats=("PNG", "JPEG")) as picture,
+    ):
+        found, (width, height) = picture.mode, picture.size
+        if found == mode and sorted(picture.size) == sorted(shape[1:]):
+            pixels = np.asarray(ImageOps.exif_transpose(picture), dtype=np.uint8)
+            height, width = pixels.shape[:2]
+    if found != mode or (height, width) != shape[1:]:
         raise ValueError(
             f"image must be {colours} (mode {mode}) of {shape[2]} x {shape[1]} pixels, "
             f"got mode {found} of {width} x {height} in {path}"
@@ -199,6 +196,7 @@ def prediction_table(names: list[str], logits: np.ndarray, classes: tuple[str, .
         image  class    cat   dog
         a.png    dog   25.0  75.0
     """
+    names = [in_one_line(ValueError(name)) for name in names]
     given = probabilities(logits)
     first, second = (max(map(len, column)) for column in (["image", *names], ["class", *classes]))
     widths = [max(len(name), 5) for name in classes]

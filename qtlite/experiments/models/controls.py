@@ -64,10 +64,10 @@ def build_control(
         >>> [build_control(name, paper_cnn("mnist"), 16).n_trainable for name in CONTROLS]
         [457, 457, 457, 457, 457, 457, 457, 457, 457]
     """
-    if name not in CONTROLS:
+    if name not in tuple(CONTROLS):
         raise ValueError(f"name must be one of {tuple(CONTROLS)}, got {name!r}")
-    if n_blocks < 1:
-        raise ValueError(f"n_blocks must be at least 1, got {n_blocks}")
+    if not (isinstance(n_blocks, int) and n_blocks >= 1):
+        raise ValueError(f"n_blocks must be a whole number of at least 1, got {n_blocks!r}")
     n_qubits = qubits_needed(sum(p.numel() for p in target.parameters()))
     n_states, n_circuit = 2**n_qubits, n_qubits * n_blocks
     n_trainable = n_circuit + mapping_size(n_qubits + 1, hidden)

@@ -56,7 +56,7 @@ def convolutions(dataset: str, *, relu: bool = True) -> tuple[nn.Sequential, int
         >>> sum(p.numel() for p in network.parameters()), n_features
         (2620, 192)
     """
-    if dataset not in CATALOGUE:
+    if dataset not in tuple(CATALOGUE):
         raise ValueError(f"dataset must be one of {tuple(CATALOGUE)}, got {dataset!r}")
     network, (n_in, *size) = nn.Sequential(), CATALOGUE[dataset].image_shape
     for n_out, padding in CATALOGUE[dataset].convolutions:

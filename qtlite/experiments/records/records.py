@@ -1,4 +1,4 @@
-"""One JSON file for each finished run: what was asked, what came out, on what it ran."""
+"""One JSON file for each finished run: its config, its results, and the machine it ran on."""
 
 from __future__ import annotations
 
@@ -12,31 +12,96 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
+from msgspec import Meta
 
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.recipes import recipe_config
 from qtlite.export.atomic import whole_file
+from qtlite.export.schema import in_one_line, read_json
 
 COMMIT_VARIABLE = "QTLITE_COMMIT"
 PACKAGES = ("qtlite", "torch", "torchvision", "tensorcircuit-ng", "numpy", "numba", "triton")
+WITHOUT_BLOCKS = ("classical", "qcml")  # models that have no L
+
+Count = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Epoch(TypedDict):
+    """One epoch of a run: losses in nats, accuracy as a fraction."""
+
+    epoch: Count
+    train_loss: NotNegative
+    test_loss: NotNegative
+    test_accuracy: Fraction
+    learning_rate: NotNegative
+    seconds: NotNegative
+
+
+class Record(TypedDict):
+    """A finished run. ``test_…`` are validation results where ``evaluated_on`` says so."""
+
+    id: str
+    dataset: str
+    model: str
+    recipe: str
+    n_blocks: Count | None
+    n_qubits: Count | None
+    n_trainable: Count
+    n_weights: Count
+    seed: int
+    evaluated_on: str
+    n_train: Count
+    n_test: Count
+    test_accuracy: Fraction
+    test_loss: NotNegative
+    train_accuracy: Fraction
+    train_loss: NotNegative
+    wall_seconds: NotNegative
+    history: Annotated[list[Epoch], Meta(min_length=1)]
+    config: dict[str, Any]
+    departures: NotRequired[list[str]]  # fields that differed from the recipe when it ran
+    versions: dict[str, str | None]
+    hardware: dict[str, str | int | None]
+    commit: str | None
+    parts: NotRequired[list[dict[str, Any]]]  # of a run that was resumed on another machine
 
 
 def record_id(config: TrainConfig) -> str:
-    """Name a run by what matters, and by a hash of the whole config.
+    """Name a run by its main fields and by a hash of the whole config.
+
+    Older records may have another id, since new fields change the hash.
 
     Example:
         >>> record_id(TrainConfig()).rpartition("-")[0]
         'digits-qt-qtlite-L16-s0'
     """
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-    blocks = "" if config.model in ("classical", "qcml") else f"-L{config.n_blocks}"
+    blocks = "" if config.model in WITHOUT_BLOCKS else f"-L{config.n_blocks}"
     return f"{config.dataset}-{config.model}-{config.recipe}{blocks}-s{config.seed}-{digest}"
 
 
+def departures(config: TrainConfig) -> list[str]:
+    """Return the fields in which a config differs from its recipe as it is today.
+
+    The recipe's values depend on the dataset, the model and the number of blocks. A record stores
+    this list when its run is made, since a recipe may change later.
+
+    Example:
+        >>> departures(recipe_config("literal", "mnist", epochs=1, seed=3))
+        ['epochs']
+    """
+    named = ("recipe", "dataset", "model", "n_blocks", "seed")
+    own = recipe_config(**{name: getattr(config, name) for name in named}).to_dict()
+    return [name for name, value in config.to_dict().items() if value != own[name]]
+
+
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Versions, hardware and commit of the code that runs: to be asked before a run, not after."""
+    """Versions, hardware and commit of the code; call it before a run, since files may change."""
     return {
         "versions": {"python": platform.python_version(), **package_versions(PACKAGES)},
         "hardware": {
@@ -51,39 +116,66 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a file, whole or not at all."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    """Write JSON to a file atomically.
+
+    Raises:
+        ValueError: if a number is NaN or infinite, which JSON does not have.
+    """
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"content of {path} must be finite numbers, got {error}") from error
+    write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text to a file, whole or not at all, the same bytes on every system."""
+    """Write text to a file atomically, with the same bytes on every system."""
     with whole_file(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
 
 
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Read every record of a folder, in the order of their names.
-
-    Args:
-        folder: holds ``*.json`` files written by ``write_json``; may be missing.
+def read_record(path: Path) -> Record:
+    """Read one run's record.
 
     Raises:
-        ValueError: if a file is no record; the message names it.
+        ValueError: if the file is not a record, or contradicts itself; the message names the file,
+            the place and the rule.
     """
-    records = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            TrainConfig.from_dict(record["config"])
-            check_id(record["id"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"folder must hold run records only, got {path}: {error}") from error
-        records.append(record)
-    return records
+    what = "a run's record"
+    record = read_json(path, Record, what)
+    try:
+        check_id(record["id"])
+        _check_against_config(record, TrainConfig.from_dict(record["config"]))
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"path must hold {what}, got {path}: {in_one_line(error)}") from error
+    return record
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Read every record of a folder, in the order of the file names.
+
+    Args:
+        folder: holds records as ``*.json`` files; may be missing.
+
+    Raises:
+        ValueError: see ``read_record``.
+    """
+    return [read_record(path) for path in sorted(Path(folder).glob("*.json"))]
+
+
+def recorded(folder: Path) -> dict[TrainConfig, str]:
+    """Return the id of each config that has a record in a folder.
+
+    Args:
+        folder: see ``read_records``.
+    """
+    return {
+        TrainConfig.from_dict(record["config"]): record["id"] for record in read_records(folder)
+    }
 
 
 def check_id(name: str) -> str:
-    """Return a record's id if it can name a file in a folder, whichever folder that is.
+    """Return a record's id if it can name a file in a folder and nothing outside it.
 
     Raises:
         ValueError: if it holds more than letters, digits, ``_``, ``-`` and single dots.
@@ -97,21 +189,8 @@ def check_id(name: str) -> str:
     return name
 
 
-def recorded(folder: Path) -> dict[TrainConfig, str]:
-    """The id of each config that has a record in a folder.
-
-    It need not be ``record_id``'s of today: fields that a config got later have changed that.
-
-    Args:
-        folder: see ``read_records``.
-    """
-    return {
-        TrainConfig.from_dict(record["config"]): record["id"] for record in read_records(folder)
-    }
-
-
 def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Installed versions by package, None where there is none."""
+    """Return installed versions by package, None for a package that is not installed."""
     versions: dict[str, str | None] = {}
     for package in packages:
         try:
@@ -122,7 +201,7 @@ def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def processor_name() -> str:
-    """The processor as the system calls it."""
+    """Return the processor's name as the operating system has it."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -130,17 +209,38 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def _check_against_config(record: Record, config: TrainConfig) -> None:
+    last = record["history"][-1]
+    expected = {
+        "dataset": config.dataset,
+        "model": config.model,
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "n_blocks": None if config.model in WITHOUT_BLOCKS else config.n_blocks,
+        "evaluated_on": "validation" if config.n_validation else "test",
+        "n_train": config.n_train or record["n_train"],
+        "test_accuracy": last["test_accuracy"],
+        "test_loss": last["test_loss"],
+    }
+    for name, value in expected.items():
+        if record[name] != value:
+            rule = f"{name} must be {value!r} as in config or history"
+            raise ValueError(f"{rule}, got {record[name]!r}")
+    if len(record["history"]) != config.epochs:
+        raise ValueError(f"history must have {config.epochs} epochs, got {len(record['history'])}")
+
+
 def _commit() -> str | None:
     """The commit of the package, with "+changes" where its files differ from it.
 
-    A copy that has no repository, or an older one, can be told by COMMIT_VARIABLE.
+    COMMIT_VARIABLE gives the commit of a copy that has no repository, or an older one.
     """
     found = _commit_of_checkout()
     return found if found and "+" not in found else os.environ.get(COMMIT_VARIABLE, found)
 
 
 def _commit_of_checkout() -> str | None:
-    git = ["git", "-C", str(Path(__file__).parents[1])]
+    git = ["git", "-C", str(Path(__file__).parents[2])]  # the whole package, not this folder
     try:
         ours = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)
         if ours.returncode != 0:  # installed into somebody else's repository

@@ -19,8 +19,8 @@ _SYMBOLS = {"cnot": "●⊕", "cz": "●●", "swap": "××", "toffoli": "●●
 _CONTROLLED = ("cy", "cphase", "crx", "cry", "crz", "cr", "cu")
 # How matplotlib draws them: markers on top of each other, sizes in points.
 _MARKERS: dict[str, list[dict[str, Any]]] = {
-    "●": [{"marker": "o", "ms": 6}],
-    "⊕": [{"marker": "o", "ms": 12, "mfc": "white", "mew": 1.4}, {"marker": "+", "ms": 12}],
+    "●": [{"marker": "o", "ms": 8}],
+    "⊕": [{"marker": "o", "ms": 15, "mfc": "white", "mew": 1.4}, {"marker": "+", "ms": 15}],
     "×": [{"marker": "x", "ms": 8, "mew": 1.8}],
 }
 

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
+from qtlite.experiments.records.query import accuracy_percent, select
 from qtlite.experiments.report import figures
 from qtlite.experiments.report.style import image_tag
-from qtlite.experiments.report.tables import accuracy_percent, select, with_weight_decay
+from qtlite.experiments.report.tables import with_weight_decay
 from qtlite.mapping import MappingNet, mapping_size, qubits_needed, scaled
 from qtlite.qnn import QNN
 
@@ -188,7 +190,7 @@ def n_trained(n_weights: float, n_blocks: int, hidden: Sequence[int] = (4, 20, 4
 
 
 def accuracy(
-    records: Iterable[Mapping[str, Any]], dataset: str, recipes: Iterable[str] = tuple(RECIPES)
+    runs: pd.DataFrame, dataset: str, recipes: Iterable[str] = tuple(RECIPES)
 ) -> LiveFigure:
     """Return the figure of test accuracy against blocks: the paper's, and each recipe's records.
 
@@ -201,20 +203,22 @@ def accuracy(
         ValueError: if the dataset has no table.
 
     Example:
-        >>> accuracy([], "mnist").data["recipes"]
+        >>> from qtlite.experiments.records.query import as_frame
+        >>> accuracy(as_frame([]), "mnist").data["recipes"]
         []
     """
     if dataset not in TABLES:
         raise ValueError(f"dataset must be one of {tuple(TABLES)}, got {dataset!r}")
-    records = list(records)
-    found = select(records, dataset=dataset, evaluated_on="test")
+    found = select(runs, dataset=dataset, evaluated_on="test")
     paper = [row for row in TABLES[dataset] if row.model == "qt"]
     baselines = [{"name": "paper's baseline", "accuracy": TABLES[dataset][0].test_accuracy}]
-    if ours := select(found, model="classical", recipe="qtlite"):
+    ours = select(found, model="classical", recipe="qtlite")
+    if len(ours):
         baselines.append({"name": "our baseline", "accuracy": accuracy_percent(ours)[0]})
     drawn = []
     for recipe in recipes:
-        if decayed := with_weight_decay(records, dataset, recipe):
+        decayed = with_weight_decay(runs, dataset, recipe)
+        if len(decayed):
             name = f"our baseline, weight decay {WEIGHT_DECAY[recipe][dataset]:g}, {recipe}"
             baselines.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
         points = [
@@ -245,14 +249,15 @@ def _layers(net: MappingNet) -> list[dict[str, Any]]:
     ]
 
 
-def _point(records: list[Mapping[str, Any]]) -> dict[str, Any] | None:
-    if not records:
+def _point(runs: pd.DataFrame) -> dict[str, Any] | None:
+    if runs.empty:
         return None
-    mean, deviation, _ = accuracy_percent(records)
+    mean, deviation, _ = accuracy_percent(runs)
+    seeds = zip(runs.seed, 100 * runs.test_accuracy, strict=True)
     return {
-        "n_blocks": records[0]["n_blocks"],
-        "n_trainable": records[0]["n_trainable"],
+        "n_blocks": int(runs.n_blocks.iloc[0]),
+        "n_trainable": int(runs.n_trainable.iloc[0]),
         "mean": mean,
         "sd": deviation,
-        "seeds": sorted([record["seed"], 100 * record["test_accuracy"]] for record in records),
+        "seeds": sorted([int(seed), float(accuracy)] for seed, accuracy in seeds),
     }

@@ -51,13 +51,24 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     say(table_text(head, rows))
 
 
-def table_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """What ``show_table`` shows, as Markdown."""
+def table_text(
+    head: Sequence[str], rows: Iterable[Sequence[object]], n_left: int | None = None
+) -> str:
+    """Return a table as Markdown.
+
+    Args:
+        head: names of the columns.
+        rows: cells, one row a sequence.
+        n_left: the first columns, not aligned; the others are aligned right. If left out, columns
+            of numbers are aligned right and the others left.
+    """
     rows = [list(map(str, row)) for row in rows]
-    columns = zip(*rows, strict=True) if rows else [()] * len(head)
-    alignment = ["--:" if cells and all(map(_is_number, cells)) else ":--" for cells in columns]
-    lines = [head, alignment, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    if n_left is None:
+        columns = zip(*rows, strict=True) if rows else [()] * len(head)
+        alignment = ["--:" if cells and all(map(_is_number, cells)) else ":--" for cells in columns]
+    else:
+        alignment = ["---"] * n_left + ["--:"] * (len(head) - n_left)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, alignment, *rows))
 
 
 def folded(title: str, markdown: str) -> None:

@@ -1,4 +1,4 @@
-"""What it takes to run again what the book reports: every record's command, and every choice."""
+"""How to run again what the book reports: the command of every record, and every choice."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.recipes import recipe_config
+from qtlite.experiments.records.records import departures
 
-# What Liu et al. 2024 say of each field of TrainConfig; of those left out they say nothing.
+# What Liu et al. 2024 say about fields of TrainConfig; they say nothing about the other fields.
 PAPER_SAYS = {
     "angle_range": "random",
     "feature": "p itself (Eq. 2)",
@@ -24,37 +25,32 @@ PAPER_SAYS = {
     "optimiser": "Adam",
 }
 
-# Fields that say which run it is rather than how it is done.
+# Fields that name a run; the other fields are choices.
 WHICH_RUN = ("dataset", "model", "recipe", "n_blocks", "seed", "n_train", "n_validation")
 
 
 def command(config: TrainConfig, n_threads: int | None = None, device: str = "cpu") -> str:
     """Write the shell command that trains a config.
 
-    Of the config only what departs from the recipe is named.
+    It names only what departs from the recipe.
 
     Args:
         config: of a run, as its record stores it.
-        n_threads: all cores if left out; the last digits of a result depend on it.
+        n_threads: all cores if left out; rounding, and so a result's last digits, depend on it.
         device: "cpu" or "cuda".
 
     Example:
         >>> command(recipe_config("qtlite", "mnist", n_blocks=121, seed=1), n_threads=1)
         'qtlite train --dataset mnist --blocks 121 --seed 1 --threads 1'
     """
-    named = {"recipe": config.recipe, "dataset": config.dataset, "model": config.model}
-    named |= {"n_blocks": config.n_blocks, "seed": config.seed}
-    own = recipe_config(**named)
-    defaults = {"recipe": "qtlite", "dataset": "digits", "model": "qt"}
+    given = {"dataset", *departures(config)}
+    for name in ("recipe", "model", "n_blocks", "seed"):
+        if getattr(config, name) != getattr(TrainConfig, name):
+            given.add(name)
     words = ["qtlite", "train"]
     for field in fields(TrainConfig):
-        value = getattr(config, field.name)
-        if field.name in named:
-            is_given = value != defaults.get(field.name, field.default) or field.name == "dataset"
-        else:
-            is_given = value != getattr(own, field.name)
-        if is_given:
-            words += _option(field.name, value)
+        if field.name in given:
+            words += _option(field.name, getattr(config, field.name))
     if n_threads is not None:
         words += ["--threads", str(n_threads)]
     if device != "cpu":
@@ -63,7 +59,10 @@ def command(config: TrainConfig, n_threads: int | None = None, device: str = "cp
 
 
 def run_rows(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table of records: command, result, time, machine, commit.
+    """Return head and rows of a table of records.
+
+    Args:
+        records: from ``read_records``.
 
     Example:
         >>> head, rows = run_rows([])
@@ -89,7 +88,7 @@ def run_rows(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list
 def measurement_rows(
     measurements: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table of measurements: command, time, machine, commit.
+    """Return head and rows of a table of measurements.
 
     Args:
         measurements: by name, as from ``read_measurements``.
@@ -115,10 +114,10 @@ def measurement_rows(
 
 
 def choice_rows(dataset: str = "mnist") -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table of choices: what the paper says, and each recipe's value.
+    """Return head and rows of a table of choices: what the paper says, and each recipe's value.
 
     Args:
-        dataset: whose recipes; values are those for 16 blocks.
+        dataset: the recipes are those for this dataset and 16 blocks.
 
     Raises:
         ValueError: if the dataset is unknown.
@@ -162,7 +161,7 @@ def _value(value: Any) -> str:
 
 
 def _machine(record: Mapping[str, Any]) -> str:
-    if "parts" in record:  # resumed elsewhere
+    if "parts" in record:  # resumed on another machine
         return _one_after_another(map(_machine, record["parts"]))
     hardware = record["hardware"]
     threads = f"{hardware['n_threads']} of {hardware['n_cores']} cores"

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.data.loading import Dataset, load_dataset, to_float
+from qtlite.experiments.data.loading import load_dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report import figures, live_figures
@@ -180,29 +180,22 @@ def training_controls(config: TrainConfig | None = None) -> ipywidgets.VBox:
     return ipywidgets.VBox([head, state, picture])
 
 
-def train_by_epochs(
-    config: TrainConfig, dataset: Dataset | None = None
-) -> Iterator[list[dict[str, float]]]:
-    """Train with Adam and the one-cycle schedule, and yield the history after every epoch.
+def train_by_epochs(config: TrainConfig) -> Iterator[list[dict[str, float]]]:
+    """Train on digits with Adam and the one-cycle schedule; yield the history after every epoch.
 
     This is for watching: recorded runs are made by ``train``. Of the config's choices optimiser,
     schedule, validation and augmentation are ignored.
-
-    Args:
-        config: the model, ``n_train``, epochs, learning rate, batch size, seed and pixels.
-        dataset: digits if left out.
 
     Example:
         >>> config = recipe_config("qtlite", n_train=128, epochs=2)
         >>> [len(history) for history in train_by_epochs(config)]
         [1, 2]
     """
-    dataset = dataset or load_dataset("digits")
-    model = build_model(config)
+    digits, model = load_dataset("digits"), build_model(config)
     training = fit_by_epochs(
         model,
-        dataset.train_images[: config.n_train],
-        dataset.train_labels[: config.n_train],
+        digits.train_images[: config.n_train],
+        digits.train_labels[: config.n_train],
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
@@ -211,7 +204,7 @@ def train_by_epochs(
     )
     history: list[dict[str, float]] = []
     for epoch, losses in enumerate(training, 1):
-        _, accuracy = evaluate(classical(model), dataset.test_images, dataset.test_labels, config)
+        _, accuracy = evaluate(classical(model), digits.test_images, digits.test_labels, config)
         history.append({"epoch": epoch, "train_loss": mean(losses), "test_accuracy": accuracy})
         yield list(history)
 

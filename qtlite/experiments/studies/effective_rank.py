@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.models.build import build_model
+from qtlite.experiments.recipes import recipe_config
+from qtlite.experiments.studies.study import Row, Study
 from qtlite.quantum_train import GeneratedNetwork
 
-# Smaller parts of the largest singular value count as zero: single precision, in which networks
-# are trained, cannot tell such a direction from none.
+# A singular value below this part of the largest counts as zero: networks train in single
+# precision, where it makes no difference.
 RELATIVE_TOLERANCE = torch.finfo(torch.float32).eps
 STEP = 1e-5  # of the central differences in double precision: errors of about 1e-10
 
 
 @torch.no_grad()
 def singular_values(model: GeneratedNetwork) -> Tensor:
-    """Singular values of the derivative of all weights by all trained parameters, largest first.
+    """Return the singular values of d weights / d trained parameters, largest first.
 
     The M x P matrix (M weights, P parameters) comes from central differences in double precision:
-    with far more weights than parameters, 2 P runs forwards are cheaper than M backwards.
+    with far more weights than parameters, 2 P forward passes are cheaper than M backward passes.
 
     Args:
-        model: trained or not; left as it is.
+        model: trained or not; unchanged.
 
     Returns:
         Shape (min(M, P),), float64.
@@ -51,24 +57,11 @@ def singular_values(model: GeneratedNetwork) -> Tensor:
     return torch.linalg.svdvals(torch.stack(columns, dim=1))
 
 
-def rank(values: Tensor) -> int:
-    """Count the singular values that are not zero in single precision.
-
-    Args:
-        values: shape (n,), largest first.
-
-    Example:
-        >>> rank(torch.tensor([1.0, 0.5, 1e-9]))
-        2
-    """
-    return int((values > RELATIVE_TOLERANCE * values[0]).sum())
-
-
 def effective_rank(model: GeneratedNetwork) -> int:
     """Count the directions in which the trained parameters can move the weights, to first order.
 
-    It is at most the number of trained parameters. A mapping net without activation, for one, is
-    affine, whatever its width.
+    These are the singular values that are not zero in single precision, at most one for each
+    trained parameter. A mapping net without activation has few: it is affine, whatever its width.
 
     Example:
         >>> from qtlite import MappingNet, QuantumTrain
@@ -79,4 +72,48 @@ def effective_rank(model: GeneratedNetwork) -> int:
         >>> affine.n_trainable, effective_rank(affine)  # N + 1 slopes and one constant
         (233, 11)
     """
-    return rank(singular_values(model))
+    return _rank(singular_values(model))
+
+
+def _rank(values: Tensor) -> int:
+    return int((values > RELATIVE_TOLERANCE * values[0]).sum())
+
+
+def ranks(
+    row: Row,
+    models: Sequence[str] = ("qt", *CONTROLS),
+    recipes: Sequence[str] = ("qtlite", "literal", "released"),
+) -> dict[str, list[dict[str, Any]]]:
+    """Return singular values of untrained models: of QT and its controls, and of each recipe.
+
+    Args:
+        row: of every config.
+        models: with the recipe ``qtlite``.
+        recipes: with the model ``qt``.
+
+    Returns:
+        For each of ``models`` and ``recipes``: ``n_trainable``, ``rank`` and ``singular_values``,
+        for recipes also ``rank_of_mapping``, with fixed angles.
+    """
+
+    def found(model: GeneratedNetwork) -> dict[str, Any]:
+        values = singular_values(model)
+        rounded = [float(f"{value:.6g}") for value in values.tolist()]
+        counts = {"n_trainable": model.n_trainable, "rank": _rank(values)}
+        return {**counts, "singular_values": rounded}
+
+    settings = {"n_blocks": row.n_blocks, "seed": row.seed}
+    by_model, by_recipe = [], []
+    for name in models:
+        config = recipe_config("qtlite", row.dataset, model=name, **settings)
+        by_model.append({"model": name, **found(build_model(config))})
+    for recipe in recipes:
+        config = recipe_config(recipe, row.dataset, **settings)
+        mapping = build_model(config)
+        mapping.qnn.requires_grad_(False)
+        whole, of_mapping = found(build_model(config)), effective_rank(mapping)
+        by_recipe.append({"recipe": recipe, **whole, "rank_of_mapping": of_mapping})
+    return {"models": by_model, "recipes": by_recipe}
+
+
+STUDY = Study("ranks", ranks)

@@ -1,30 +1,29 @@
-"""Depolarising noise: simulated exactly for a few qubits, and the model of it for many.
+"""Depolarising noise: exact for a few qubits, and a model of it for many.
 
-Exactly: a density matrix has 4**N entries, which TensorCircuit can do for a few qubits. As a model:
-"any error at all leaves uniform probabilities", one formula for any size.
+The exact simulation is TensorCircuit's, with a density matrix of 4**N entries. The global
+depolarising model is one formula for any size: any error leaves uniform probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qtlite.circuit import tensorcircuit_with
-from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.studies.shots import network_from, sample_frequencies
-from qtlite.experiments.train.loop import evaluate
+from qtlite.experiments.studies.sampling import network_from, sample_frequencies
+from qtlite.experiments.studies.study import Row, Study
 from qtlite.qnn import QNN
-from qtlite.quantum_train import QuantumTrain
 
 
 def noisy_probabilities(angles: Tensor, error_rate: float) -> Tensor:
-    """Run the paper's block L times as a density matrix, every gate followed by depolarising noise.
+    """Return the probabilities of the paper's circuit with depolarising noise after every gate.
 
     With probability ``error_rate`` a gate is followed by a random one of the 4**n - 1 Pauli errors
-    on its n qubits: one after Ry, two after CNOT (TensorCircuit's isotropic depolarising channel).
+    on its n qubits (Ry has one, CNOT two): TensorCircuit's isotropic depolarising channel.
 
     Args:
         angles: phi, shape (L, N), radians; N up to 8 or so.
@@ -57,18 +56,15 @@ def noisy_probabilities(angles: Tensor, error_rate: float) -> Tensor:
         return torch.as_tensor(circuit.densitymatrix().diagonal().real.copy())
 
 
-def n_gates(n_qubits: int, n_blocks: int) -> int:
-    """Gates of the paper's circuit: in each block N rotations and N - 1 CNOTs.
-
-    Example:
-        >>> n_gates(13, 1)
-        25
-    """
-    return (2 * n_qubits - 1) * n_blocks
+def _check_rate(error_rate: float) -> None:
+    if not 0 <= error_rate <= 1:
+        raise ValueError(f"error_rate must be between 0 and 1, got {error_rate}")
 
 
 def survival(n_qubits: int, n_blocks: int, error_rate: float) -> float:
-    """The probability that no gate of the paper's circuit fails, (1 - epsilon)**gates.
+    """Return the probability that no gate of the paper's circuit fails, (1 - epsilon)**gates.
+
+    Each block has N rotations and N - 1 CNOTs.
 
     Args:
         n_qubits: N.
@@ -83,11 +79,11 @@ def survival(n_qubits: int, n_blocks: int, error_rate: float) -> float:
         0.67
     """
     _check_rate(error_rate)
-    return (1 - error_rate) ** n_gates(n_qubits, n_blocks)
+    return (1 - error_rate) ** ((2 * n_qubits - 1) * n_blocks)
 
 
 def mix_with_uniform(probabilities: Tensor, surviving: float) -> Tensor:
-    """The global depolarising model: surviving * p + (1 - surviving) / 2**N.
+    """Apply the global depolarising model: surviving * p + (1 - surviving) / 2**N.
 
     Args:
         probabilities: p, shape (2**N,).
@@ -101,7 +97,7 @@ def mix_with_uniform(probabilities: Tensor, surviving: float) -> Tensor:
 
 
 def unmix(probabilities: Tensor, surviving: float) -> Tensor:
-    """Undo ``mix_with_uniform``; errors of what is given, such as shot noise, grow by 1/surviving.
+    """Undo ``mix_with_uniform``; errors of the probabilities grow by 1 / surviving.
 
     Args:
         probabilities: shape (2**N,).
@@ -119,15 +115,13 @@ def unmix(probabilities: Tensor, surviving: float) -> Tensor:
 
 
 def fit_survival(noisy: Tensor, exact: Tensor) -> tuple[float, float]:
-    """The best ``surviving`` of the global model for given probabilities, and what it misses.
-
-    Least squares of noisy - uniform on exact - uniform.
+    """Fit ``surviving`` of the global model by least squares of noisy - uniform on exact - uniform.
 
     Args:
         noisy, exact: shape (2**N,).
 
     Returns:
-        The slope, and the length of what remains divided by the length of noisy - uniform.
+        The slope, and the residual's length divided by the length of noisy - uniform.
 
     Example:
         >>> p = torch.tensor([0.7, 0.1, 0.1, 0.1])
@@ -143,7 +137,7 @@ def fit_survival(noisy: Tensor, exact: Tensor) -> tuple[float, float]:
 def compare_models(
     sizes: Sequence[tuple[int, int]], error_rates: Sequence[float], *, seed: int, n_draws: int = 3
 ) -> list[dict[str, float]]:
-    """Hold the global model against density matrices of circuits with random angles.
+    """Compare the global model with density matrices of circuits with random angles.
 
     Args:
         sizes: pairs (N, L).
@@ -152,80 +146,60 @@ def compare_models(
         n_draws: circuits for each.
 
     Returns:
-        For each size, rate and draw: ``survival`` by counting gates, ``fitted`` to the density
-        matrix, and the share ``missed`` by the model, see ``fit_survival``.
+        For each size, draw and rate: ``survival`` by counting gates, ``fitted`` to the density
+        matrix, and the share that the model ``missed``, see ``fit_survival``.
     """
     rows = []
     generator = torch.Generator().manual_seed(seed)
-    for n_qubits, n_blocks in sizes:
-        for _ in range(n_draws):
-            qnn = QNN(n_qubits, n_blocks, generator=generator).double()
-            exact = qnn().detach()
-            for rate in error_rates:
-                noisy = noisy_probabilities(qnn.angles, rate)
-                fitted, missed = fit_survival(noisy, exact)
-                rows.append(
-                    {
-                        "n_qubits": n_qubits,
-                        "n_blocks": n_blocks,
-                        "error_rate": rate,
-                        "survival": survival(n_qubits, n_blocks, rate),
-                        "fitted": fitted,
-                        "missed": missed,
-                    }
-                )
+    for (n_qubits, n_blocks), _ in product(sizes, range(n_draws)):
+        qnn = QNN(n_qubits, n_blocks, generator=generator).double()
+        exact = qnn().detach()
+        for rate in error_rates:
+            fitted, missed = fit_survival(noisy_probabilities(qnn.angles, rate), exact)
+            row = {"n_qubits": n_qubits, "n_blocks": n_blocks, "error_rate": rate}
+            row |= {"survival": survival(n_qubits, n_blocks, rate)}
+            rows.append(row | {"fitted": fitted, "missed": missed})
     return rows
 
 
 def accuracy_against_noise(
-    model: QuantumTrain,
-    config: TrainConfig,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    error_rates: Sequence[float],
-    n_shots: int,
-    generator: torch.Generator | None = None,
-) -> dict[str, Any]:
-    """Test the networks that a trained circuit would write under the global depolarising model.
+    row: Row,
+    error_rates: Sequence[float] = tuple(10 ** (k / 4) for k in range(-22, -7)),
+    n_shots: int = 2**22,
+    n_seeds: int = 2,
+) -> list[dict[str, Any]]:
+    """Test the networks that trained models generate under the global depolarising model.
 
     Args:
-        model: trained without noise, with the paper's block.
-        config: says how pixels are normalised.
-        images: uint8, shape (n, channels, height, width).
-        labels: shape (n,).
+        row: of the models, trained without noise.
         error_rates: values of epsilon, below 1.
-        n_shots: S of what is measured with noise and then corrected with ``unmix``.
-        generator: source of the shots.
+        n_shots: S of the noisy measurement that ``unmix`` corrects.
+        n_seeds: number of models.
 
     Returns:
-        ``exact_accuracy``, and for each rate in ``points``: ``survival``, the ``accuracy`` with
-        noise and infinite shots, and the accuracy with noise, S shots and correction,
-        ``corrected_accuracy``.
+        For each model ``exact_accuracy``, and for each rate in ``points``: ``survival``, the
+        ``accuracy`` with noise and infinitely many shots, and the ``corrected_accuracy`` with
+        noise, S shots and correction.
     """
-    with torch.no_grad():
-        p = model.qnn()
-
-    def accuracy(probabilities: Tensor) -> float:
-        network = network_from(model, probabilities)
-        return evaluate(network, images, labels, config)[1]
-
-    points = []
-    for rate in error_rates:
-        surviving = survival(model.n_qubits, model.qnn.n_blocks, rate)
-        noisy = mix_with_uniform(p, surviving)
-        measured = sample_frequencies(noisy, n_shots, generator)
-        points.append(
-            {
-                "error_rate": rate,
-                "survival": surviving,
-                "accuracy": accuracy(noisy),
-                "corrected_accuracy": accuracy(unmix(measured, surviving)),
-            }
-        )
-    return {"exact_accuracy": accuracy(p), "points": points}
+    generator = torch.Generator().manual_seed(row.seed)
+    results = []
+    for name, model, test in row.models(n_seeds):
+        p, points = model.qnn().detach(), []
+        for rate in error_rates:
+            surviving = survival(model.n_qubits, row.n_blocks, rate)
+            noisy = mix_with_uniform(p, surviving)
+            corrected = unmix(sample_frequencies(noisy, n_shots, generator), surviving)
+            points.append(
+                {
+                    "error_rate": rate,
+                    "survival": surviving,
+                    "accuracy": test(network_from(model, noisy))[1],
+                    "corrected_accuracy": test(network_from(model, corrected))[1],
+                }
+            )
+        found = {"exact_accuracy": test(network_from(model, p))[1], "points": points}
+        results.append({"record": name, "n_qubits": model.n_qubits, **found})
+    return results
 
 
-def _check_rate(error_rate: float) -> None:
-    if not 0 <= error_rate <= 1:
-        raise ValueError(f"error_rate must be between 0 and 1, got {error_rate}")
+STUDY = Study("noise", accuracy_against_noise)

@@ -1,13 +1,19 @@
-"""A task small enough for density matrices and honest shots: 60 weights, six qubits."""
+"""A task small enough for density matrices and for training with shots: 60 weights, six qubits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qtlite.experiments.data.loading import Dataset
+from qtlite.experiments.data.loading import Dataset, load_dataset
+from qtlite.experiments.studies.noise import compare_models, noisy_probabilities, survival, unmix
+from qtlite.experiments.studies.sampling import network_from
+from qtlite.experiments.studies.study import Study
+from qtlite.experiments.train.fitting import fit
 from qtlite.quantum_train import QuantumTrain
 
 N_COMPONENTS = 5  # 5 inputs and a bias for each of ten digits: 60 weights on 64 basis states
@@ -51,7 +57,7 @@ def toy_task(dataset: Dataset) -> Toy:
 
 
 def toy_model(n_blocks: int = 4, seed: int = 0) -> QuantumTrain:
-    """Quantum-Train for a linear classifier of the toy task: 60 weights from six qubits.
+    """Return Quantum-Train for a linear classifier of the toy task: 60 weights from six qubits.
 
     Example:
         >>> model = toy_model()
@@ -64,5 +70,55 @@ def toy_model(n_blocks: int = 4, seed: int = 0) -> QuantumTrain:
 
 @torch.no_grad()
 def toy_accuracy(model: nn.Module, toy: Toy) -> float:
-    """Fraction of the test images that a model gets right."""
+    """Return the fraction of test images that a model classifies correctly."""
     return (model(toy.test_inputs).argmax(dim=1) == toy.test_labels).float().mean().item()
+
+
+def toy_noise(
+    sizes: Sequence[tuple[int, int]] = ((4, 4), (4, 16), (6, 4), (6, 16), (8, 16)),
+    error_rates: Sequence[float] = tuple(10 ** (k / 4) for k in range(-16, -3)),
+    n_blocks: int = 4,
+    n_seeds: int = 5,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Test the toy task's networks with noisy density matrices, and the global model of noise.
+
+    Args:
+        sizes: pairs (N, L) for ``compare_models``.
+        error_rates: values of epsilon.
+        n_blocks: L of the toy's circuit.
+        n_seeds, seed: number of models, trained without noise, and the seed of the first.
+
+    Returns:
+        ``models``, see ``compare_models``; ``accuracy`` for each seed and rate, with exact, noisy
+        and corrected probabilities; ``n_test`` and ``n_qubits``.
+    """
+    toy = toy_task(load_dataset("digits"))
+    points = []
+    for start in range(seed, seed + n_seeds):
+        model = toy_model(n_blocks, start)
+        fit(model, toy.inputs, toy.labels, epochs=20, learning_rate=0.05, seed=start)
+        exact = toy_accuracy(model, toy)
+        for rate in error_rates:
+            surviving = survival(model.n_qubits, n_blocks, rate)
+            noisy = noisy_probabilities(model.qnn.angles, rate).float()
+            corrected = network_from(model, unmix(noisy, surviving))
+            points.append(
+                {
+                    "seed": start,
+                    "error_rate": rate,
+                    "survival": surviving,
+                    "exact_accuracy": exact,
+                    "accuracy": toy_accuracy(network_from(model, noisy), toy),
+                    "corrected_accuracy": toy_accuracy(corrected, toy),
+                }
+            )
+    return {
+        "n_test": len(toy.test_labels),
+        "n_qubits": model.n_qubits,
+        "models": compare_models(sizes, error_rates, seed=seed),
+        "accuracy": points,
+    }
+
+
+STUDY = Study("toy-noise", toy_noise)

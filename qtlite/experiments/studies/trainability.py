@@ -1,19 +1,25 @@
-"""How large gradients are before training: against qubits N, blocks L and the spread of the start.
+"""Gradient variance before training, against qubits N, blocks L and the range of the angles.
 
-Where they shrink like 2**-N or faster, one speaks of a barren plateau (McClean et al. 2018).
+Where it shrinks exponentially with N, the circuit has a barren plateau (McClean et al. 2018).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qtlite.experiments.data.loading import load_dataset, to_float
+from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.studies.study import Study
+from qtlite.mapping import MappingNet, qubits_needed
 from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
 
@@ -21,11 +27,11 @@ from qtlite.quantum_train import QuantumTrain
 def derivative_variance(
     n_qubits: int, n_blocks: int, angle_range: float, n_draws: int, generator: torch.Generator
 ) -> tuple[float, float]:
-    """Mean of (dp_i / dangle)**2 over all basis states i, all angles and random starts.
+    """Return the mean of (dp_i / dangle)**2 over all basis states i, all angles and random starts.
 
-    For a uniform start every derivative has mean 0 (half a turn of the angle changes its sign), so
-    that this is its variance. One backward pass for each start gives all angles at once, and with
-    random signs v_i the mean of (sum_i v_i dp_i)**2 over v is the sum over all i.
+    It is the variance if angles are uniform in +-pi: every derivative then has mean 0, since half
+    a turn of the angle changes its sign. One backward pass for each start gives all angles at once:
+    with random signs v_i, the mean of (sum_i v_i dp_i)**2 over v is the sum over all i.
 
     Args:
         n_qubits: N.
@@ -46,25 +52,29 @@ def derivative_variance(
         >>> abs(mean - 1 / 8) < 4 * error
         True
     """
-    if n_draws < 2:
-        raise ValueError(f"n_draws must be at least 2, got {n_draws}")
-    squares = torch.empty(n_draws, dtype=torch.float64)
-    for draw in range(n_draws):
+    n_qubits = qubits_needed(sum(parameter.numel() for parameter in target.parameters()))
+
+    def mean_square() -> Tensor:
         qnn = QNN(n_qubits, n_blocks, angle_range=angle_range, generator=generator).double()
         signs = torch.randint(0, 2, (2**n_qubits,), generator=generator) * 2.0 - 1
         (gradient,) = torch.autograd.grad(qnn() @ signs.double(), qnn.angles)
-        squares[draw] = gradient.square().mean() / 2**n_qubits
-    return squares.mean().item(), (squares.std() / math.sqrt(n_draws)).item()
+        return gradient.square().mean() / 2**n_qubits
+
+    return _mean_and_error(mean_square, n_draws)
+
+
+def _mean_and_error(draw: Callable[[], Tensor], n_draws: int) -> tuple[float, float]:
+    if n_draws < 2:
+        raise ValueError(f"n_draws must be at least 2, got {n_draws}")
+    values = torch.stack([draw().double() for _ in range(n_draws)])
+    return values.mean().item(), (values.std() / math.sqrt(n_draws)).item()
 
 
 def random_state_variance(n_qubits: int) -> float:
-    """The same for states of random direction: 1 / (d (d + 2)) with d = 2**N.
+    """Return ``derivative_variance`` of Haar-random real states: 1 / (d (d + 2)) with d = 2**N.
 
-    dp_i / dangle = 2 psi_i dpsi_i, and dpsi is psi with its entries paired, swapped and halved. For
-    a real vector uniform on the sphere, the mean of psi_i**2 psi_j**2 is 1 / (d (d + 2)).
-
-    Args:
-        n_qubits: N.
+    dp_i / dangle = 2 psi_i dpsi_i, where dpsi_i is, up to sign, half of another amplitude. For a
+    real vector uniform on the sphere, the mean of psi_i**2 psi_j**2 is 1 / (d (d + 2)).
 
     Example:
         >>> random_state_variance(1)
@@ -81,9 +91,11 @@ def loss_gradient_variance(
     n_blocks: int,
     n_draws: int,
     generator: torch.Generator,
-    **options: Any,
+    *,
+    feature: str = "scaled",
+    angle_range: float = torch.pi,
 ) -> tuple[float, float]:
-    """Mean of (dloss / dangle)**2 of an untrained ``QuantumTrain`` over angles and starts.
+    """Return the mean of (dloss / dangle)**2 of untrained ``QuantumTrain``s over angles and starts.
 
     Args:
         target: whose weights are generated.
@@ -92,7 +104,8 @@ def loss_gradient_variance(
         n_blocks: L.
         n_draws: starts of angles and mapping net, at least 2.
         generator: source of the starts.
-        options: of ``QuantumTrain``, such as ``feature`` or ``angle_range``.
+        feature: what the mapping net sees of p, see ``QuantumTrain``.
+        angle_range: angles are drawn uniform in +-angle_range, radians.
 
     Returns:
         The mean and its standard error, nat**2 rad**-2.
@@ -100,22 +113,25 @@ def loss_gradient_variance(
     Raises:
         ValueError: if ``n_draws`` is below 2.
     """
-    if n_draws < 2:
-        raise ValueError(f"n_draws must be at least 2, got {n_draws}")
-    squares = torch.empty(n_draws, dtype=torch.float64)
-    for draw in range(n_draws):
-        model = QuantumTrain(target, n_blocks, generator=generator, **options)
+    n_qubits = qubits_needed(sum(parameter.numel() for parameter in target.parameters()))
+
+    def mean_square() -> Tensor:
+        qnn = QNN(n_qubits, n_blocks, angle_range=angle_range, generator=generator)
+        net = MappingNet(n_qubits, generator=generator)
+        model = QuantumTrain(target, qnn=qnn, mapping=net, feature=feature)
+        model.standardise()
         loss = F.cross_entropy(model(inputs), labels)
         (gradient,) = torch.autograd.grad(loss, model.qnn.angles)
-        squares[draw] = gradient.double().square().mean()
-    return squares.mean().item(), (squares.std() / math.sqrt(n_draws)).item()
+        return gradient.double().square().mean()
+
+    return _mean_and_error(mean_square, n_draws)
 
 
 def classifier_of_size(n_qubits: int) -> nn.Sequential:
-    """A network for 28 x 28 images and ten classes with as many weights as N qubits can write.
+    """Return a network for 28 x 28 images and ten classes with nearly 2**N weights.
 
-    Pooled to 7 x 7 pixels, then one hidden layer of h ReLU units: 60 h + 10 weights, h as large as
-    2**N allows.
+    It pools to 7 x 7 pixels and has one hidden layer of h ReLU units, hence 60 h + 10 weights, with
+    the largest h for 2**N.
 
     Args:
         n_qubits: N >= 7.
@@ -136,7 +152,7 @@ def classifier_of_size(n_qubits: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Line:
-    """y = intercept + slope x, with the confidence interval of the slope."""
+    """A fitted line: intercept, slope, and the 95 % confidence interval of the slope."""
 
     slope: float
     intercept: float
@@ -144,15 +160,14 @@ class Line:
     high: float
 
 
-def fit_line(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Line:
-    """Least squares through points; the slope's interval is Student's, from the points' scatter.
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
+    """Fit a line by least squares; the slope's interval is Student's.
 
     Args:
-        x, y: shape (n,), n >= 3.
-        confidence: of the interval.
+        x, y: finite, shape (n,), with at least 3 different x.
 
     Raises:
-        ValueError: if there are fewer than three points.
+        ValueError: if there are fewer, or a coordinate is not finite.
 
     Example:
         >>> line = fit_line([0, 1, 2, 3], [0.0, 2.1, 3.9, 6.0])
@@ -161,9 +176,56 @@ def fit_line(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -
     """
     from scipy.stats import linregress, t  # here: it takes a second
 
-    if len(x) < 3:
-        raise ValueError(f"x must have at least 3 points, got {len(x)}")
+    if len(set(x)) < 3:
+        raise ValueError(f"x must have at least 3 different values, got {len(set(x))}")
+    if not np.isfinite([x, y]).all():
+        raise ValueError(f"x and y must be finite, got {list(x)} and {list(y)}")
     fitted = linregress(x, y)
-    half = t.ppf((1 + confidence) / 2, len(x) - 2) * fitted.stderr
-    slope, intercept = float(fitted.slope), float(fitted.intercept)
-    return Line(slope, intercept, float(slope - half), float(slope + half))
+    slope, half = float(fitted.slope), float(t.ppf(0.975, len(x) - 2) * fitted.stderr)
+    return Line(slope, float(fitted.intercept), slope - half, slope + half)
+
+
+def gradient_variances(
+    qubits: Sequence[int] = tuple(range(2, 15)),
+    blocks: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128),
+    ranges: Sequence[float] = (math.pi, 0.1),
+    n_draws: int = 200,
+    loss_qubits: Sequence[int] = tuple(range(7, 15)),
+    loss_blocks: Sequence[int] = (1, 4, 16, 61, 121),
+    loss_draws: int = 100,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure derivatives of p, then of the loss of untrained models, on a grid of settings.
+
+    Args:
+        qubits, blocks: N and L for p.
+        ranges: of the angles, radians.
+        n_draws, loss_draws: random starts of each setting, for p and for the loss.
+        loss_qubits: N of ``classifier_of_size`` with 16 blocks.
+        loss_blocks: L of the paper's CNN with 13 qubits.
+        seed: of all starts.
+
+    Returns:
+        ``probabilities`` and ``losses``: for each setting its ``variance`` and standard ``error``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = []
+    for angle_range, n_blocks, n_qubits in product(ranges, blocks, qubits):
+        found = derivative_variance(n_qubits, n_blocks, angle_range, n_draws, generator)
+        row = {"n_qubits": n_qubits, "n_blocks": n_blocks, "angle_range": angle_range}
+        probabilities.append(row | dict(zip(("variance", "error"), found, strict=True)))
+    digits = load_dataset("digits")
+    images = to_float(digits.train_images[:256]), digits.train_labels[:256]
+    targets = [("mlp", n, 16, classifier_of_size(n)) for n in loss_qubits]
+    targets += [("cnn", 13, n_blocks, paper_cnn("digits")) for n_blocks in loss_blocks]
+    losses = []
+    for target, feature, angle_range in product(targets, ("raw", "scaled"), ranges):
+        name, n_qubits, n_blocks, network = target
+        start = {"feature": feature, "angle_range": angle_range}
+        found = loss_gradient_variance(network, *images, n_blocks, loss_draws, generator, **start)
+        row = {"n_qubits": n_qubits, "n_blocks": n_blocks, "target": name, **start}
+        losses.append(row | dict(zip(("variance", "error"), found, strict=True)))
+    return {"probabilities": probabilities, "losses": losses}
+
+
+STUDY = Study("trainability", gradient_variances)

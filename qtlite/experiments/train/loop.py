@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import time
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,54 +16,32 @@ from tqdm.auto import tqdm
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import Dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
-from qtlite.experiments.records.records import environment, record_id
-from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
-from qtlite.experiments.train.process import keep_freed_memory
-from qtlite.export.atomic import whole_file
+from qtlite.experiments.records.records import departures, environment, record_id
+from qtlite.experiments.train.checkpoint import CHECKPOINT, Run, resume, write_checkpoint
+from qtlite.experiments.train.fitting import train_epoch
+from qtlite.experiments.train.optimiser import build_optimiser, build_schedule
+from qtlite.experiments.train.process import (
+    check_device,
+    denormals_as_zero,
+    deterministic_cudnn,
+    keep_freed_memory,
+)
 from qtlite.quantum_train import GeneratedNetwork
 
-CHECKPOINT = "checkpoint.pt"
 EVALUATION_BATCH = 1000  # images; larger ones leave the cache
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What training leaves: the trained model, its plain classical network, and the record."""
+    """The result of training: the trained model, its plain classical network, and the record."""
 
     model: nn.Module
     classical: nn.Module
     record: dict[str, Any]
 
 
-@contextmanager
-def _same_sums_each_time() -> Iterator[None]:
-    """On a GPU, take those of cuDNN's algorithms that add up in a fixed order."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
-
-
-@contextmanager
-def _denormals_as_zero() -> Iterator[None]:
-    """Take numbers below 1e-38 for 0 on a CPU, where they take twenty times as long.
-
-    Weight decay leads many weights there. It is so in this thread, and in PyTorch's other threads
-    if they start meanwhile, as they do in `qtlite train`.
-    """
-    smallest = torch.tensor([1e-40], dtype=torch.float32, device="cpu")
-    before = not (smallest * 1).any()
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
-
-@_same_sums_each_time()
-@_denormals_as_zero()
+@deterministic_cudnn()
+@denormals_as_zero()
 def train(
     config: TrainConfig,
     dataset: Dataset,
@@ -76,23 +51,25 @@ def train(
     progress: bool = True,
     line: int | None = None,
 ) -> TrainedRun:
-    """Train a config to its end, going on from the folder's checkpoint if there is one.
+    """Train a config to its end, from the folder's checkpoint if there is one.
 
-    A checkpoint is written after every epoch; the images' order depends on the seed and the epoch,
-    so that an interrupted run ends with the same weights: bit for bit on the same machine with the
-    same number of threads. A record whose run went on elsewhere has ``parts``: which epochs where.
+    A checkpoint is written after every epoch, and the order of the images depends only on the seed
+    and the epoch. So an interrupted run ends with the same weights, bit for bit on the same machine
+    with the same number of threads. The record of a run that went on elsewhere has ``parts``: which
+    epochs where.
 
     Args:
         config: what to train.
         dataset: the images of ``config.dataset``.
-        folder: where checkpoints go; none are written if left out.
+        folder: of the checkpoint; without it none is written.
         device: "cpu" or "cuda".
         progress: whether to show a bar with the time left.
-        line: of the terminal, counted from the cursor's, where several runs have one each.
+        line: of the terminal, counted from the cursor's, if several runs show a bar.
 
     Raises:
         ValueError: if the dataset is another one, the checkpoint is of another config or damaged,
-            ``n_train`` exceeds the images, the device is missing, or the loss is not finite.
+            ``n_train`` exceeds the images, the device is missing, or a loss or a weight is not
+            finite: what an epoch left in such a state is not kept.
 
     Example:
         >>> from qtlite.experiments.data.loading import load_dataset
@@ -109,56 +86,36 @@ def train(
         dataset = dataset.split_validation(config.n_validation)
     images, labels = _first(dataset.train_images, dataset.train_labels, config.n_train)
     images, labels = images.to(device), labels.to(device)
-    test_images, test_labels = dataset.test_images.to(device), dataset.test_labels.to(device)
+    test_set = dataset.test_images.to(device), dataset.test_labels.to(device)
 
     model = build_model(config).to(device)
-    optimiser = _optimiser(config, [p for p in model.parameters() if p.requires_grad])
+    optimiser = build_optimiser(config, model)
     n_steps = -(-len(labels) // config.batch_size)
-    schedule = _schedule(config, optimiser, n_steps)
-    history: list[dict[str, float]] = []
-    parts: list[dict[str, Any]] = []
+    schedule = build_schedule(config, optimiser, config.epochs * n_steps)
+    run = Run(config, model, optimiser, schedule, history=[], parts=[])
     checkpoint = None if folder is None else folder / CHECKPOINT
     if checkpoint is not None and checkpoint.exists():
-        history, parts = _load_checkpoint(checkpoint, config, model, optimiser, schedule)
-    if not parts or {**parts[-1], "epochs": 0} != {"epochs": 0, **setting}:
-        parts.append({"epochs": 0, **setting})
+        resume(checkpoint, run)
+    if not run.parts or {**run.parts[-1], "epochs": 0} != {"epochs": 0, **setting}:
+        run.parts.append({"epochs": 0, **setting})
 
-    bar = tqdm(
+    with tqdm(
         total=config.epochs * n_steps,
-        initial=len(history) * n_steps,
+        initial=len(run.history) * n_steps,
         desc=record_id(config),
         unit="step",
         disable=not progress,
         position=line,
         leave=line is None,
-    )
-    with bar:
-        for epoch in range(len(history), config.epochs):
+    ) as bar:
+        for epoch in range(len(run.history), config.epochs):
             start = time.perf_counter()
-            total_loss = 0.0
-            model.train()
-            shown = _augmented(images, config, epoch)
-            for batch in _batches(config, epoch, len(labels)):
-                loss = F.cross_entropy(model(_inputs(shown[batch], config)), labels[batch])
-                value = loss.item()
-                if not torch.isfinite(loss):
-                    raise ValueError(
-                        f"loss must be finite, got {value} in epoch {epoch + 1}: "
-                        f"lower learning_rate ({config.learning_rate})"
-                    )
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                if config.schedule == "one_cycle":
-                    schedule.step()
-                total_loss += value * len(batch)
-                bar.update()
-            train_loss = total_loss / len(labels)
-            if config.schedule == "plateau":
-                schedule.step(train_loss)
-            test_loss, test_accuracy = evaluate(classical(model), test_images, test_labels, config)
+            train_loss = _train_epoch(run, epoch, images, labels, bar)
+            plain = classical(model)
+            test_loss, test_accuracy = evaluate(plain, *test_set, config)
+            _check_finite(config, epoch, test_loss, *{*plain.parameters(), *model.parameters()})
             bar.set_postfix(loss=f"{train_loss:.3f}", accuracy=f"{test_accuracy:.4f}")
-            history.append(
+            run.history.append(
                 {
                     "epoch": epoch + 1,
                     "train_loss": train_loss,
@@ -168,36 +125,48 @@ def train(
                     "seconds": time.perf_counter() - start,
                 }
             )
-            parts[-1]["epochs"] += 1
+            run.parts[-1]["epochs"] += 1
             if checkpoint is not None:
-                _save_checkpoint(checkpoint, config, model, optimiser, schedule, history, parts)
+                write_checkpoint(checkpoint, run)
     plain = classical(model)
-    record = _record(config, model, plain, history, (images, labels), len(test_labels))
-    parts = [part for part in parts if part["epochs"]]
+    record = _record(run, plain, (images, labels), len(test_set[1]))
+    parts = [part for part in run.parts if part["epochs"]]
     record |= {name: parts[-1][name] for name in setting}
     if len(parts) > 1:  # several machines, commits, versions or numbers of threads
         record["parts"] = parts
     return TrainedRun(model, plain, record)
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+def _train_epoch(run: Run, epoch: int, images: Tensor, labels: Tensor, bar: tqdm) -> float:
+    """Train on every image once; the mean of the steps' losses, weighted by their images."""
+    config, total = run.config, 0.0
+    shown = augmented(images, config, epoch)
+    indices = _batches(config, epoch, len(labels))
+    batches = ((_inputs(shown[batch], config), labels[batch]) for batch in indices)
+    every_step = run.schedule if config.schedule == "one_cycle" else None
+    losses = train_epoch(run.model, run.optimiser, batches, every_step)
+    for batch, loss in zip(indices, losses, strict=True):
+        _check_finite(config, epoch, loss)
+        total += loss * len(batch)
+        bar.update()
+    if config.schedule == "plateau":
+        run.schedule.step(total / len(labels))
+    return total / len(labels)
 
-    Raises:
-        ValueError: if ``device`` is not "cpu" and PyTorch finds no CUDA device.
 
-    Example:
-        >>> check_device("cpu")
-    """
-    if device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device must be 'cpu' where PyTorch finds no CUDA device, got {device!r}")
+def _check_finite(config: TrainConfig, epoch: int, loss: float, *weights: Tensor) -> None:
+    advice = f"in epoch {epoch + 1}: lower learning_rate ({config.learning_rate})"
+    if not isfinite(loss):
+        raise ValueError(f"loss must be finite, got {loss} {advice}")
+    if n := sum(int((~torch.isfinite(tensor)).sum()) for tensor in weights):
+        raise ValueError(f"weights must be finite, got {n} others {advice}")
 
 
 @torch.no_grad()
 def evaluate(
     network: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig
 ) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy in [0, 1] over all images.
+    """Return the mean cross-entropy in nats and the accuracy in [0, 1] over all images.
 
     Args:
         network: images to logits; left in evaluation mode.
@@ -217,7 +186,7 @@ def evaluate(
 
 
 def _inputs(images: Tensor, config: TrainConfig) -> Tensor:
-    """Normalised images, each pixel's channels together: PyTorch's pooling is far faster so."""
+    """Normalised images, with a pixel's channels side by side: PyTorch pools them far faster."""
     inputs = to_float(images, config.pixel_mean, config.pixel_std)
     return inputs.to(memory_format=torch.channels_last)
 
@@ -228,14 +197,17 @@ def _first(images: Tensor, labels: Tensor, n_train: int | None) -> tuple[Tensor,
     return images[:n_train], labels[:n_train]
 
 
-def _batches(config: TrainConfig, epoch: int, n_images: int) -> Iterator[Tensor]:
-    """Indices of one epoch's batches: a shuffle of its own for each seed and epoch."""
+def _batches(config: TrainConfig, epoch: int, n_images: int) -> tuple[Tensor, ...]:
+    """Indices of one epoch's batches: each seed and epoch has its own shuffle."""
     generator = torch.Generator().manual_seed(1_000_003 * (config.seed + 1) + epoch)
-    yield from torch.randperm(n_images, generator=generator).split(config.batch_size)
+    return torch.randperm(n_images, generator=generator).split(config.batch_size)
 
 
-def _augmented(images: Tensor, config: TrainConfig, epoch: int) -> Tensor:
-    """One epoch's training images, drawn anew for each seed and epoch."""
+def augmented(images: Tensor, config: TrainConfig, epoch: int) -> Tensor:
+    """Return one epoch's training images, of which ``mirror`` reflects a random half.
+
+    The half depends on the seed and the epoch.
+    """
     if config.augmentation == "none":
         return images
     generator = torch.Generator().manual_seed(1_000_003 * (config.seed + 1) - epoch - 1)
@@ -243,136 +215,31 @@ def _augmented(images: Tensor, config: TrainConfig, epoch: int) -> Tensor:
     return torch.where(mirrored.to(images.device), images.flip(-1), images)
 
 
-def _optimiser(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if config.optimiser == "full_matrix_adam":
-        return FullMatrixAdam(
-            parameters,
-            lr=config.learning_rate,
-            eps=config.adam_eps,
-            refresh_every=config.refresh_every,
-        )
-    return torch.optim.Adam(
-        parameters,
-        lr=config.learning_rate,
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-
-
-def _schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_steps: int) -> Any:
-    if config.schedule == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            config.learning_rate,
-            total_steps=config.epochs * n_steps,
-            cycle_momentum=config.optimiser == "adam",  # PyTorch's default, for what has betas
-        )
-    if config.schedule == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=5)
-    return None
-
-
-def _save_checkpoint(
-    path: Path,
-    config: TrainConfig,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    schedule: Any,
-    history: list[dict[str, float]],
-    parts: list[dict[str, Any]],
-) -> None:
-    content = {
-        "config": config.to_dict(),
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "schedule": schedule.state_dict() if schedule is not None else {},
-        "history": history,
-        "parts": parts,
-    }
-    with whole_file(path) as unfinished:
-        try:
-            torch.save(content, unfinished)
-        except RuntimeError as error:  # such as a full disk, of which PyTorch does not speak
-            raise OSError(f"checkpoint must be writable, got {path}: {error}") from error
-
-
-def _load_checkpoint(
-    path: Path,
-    config: TrainConfig,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    schedule: Any,
-) -> tuple[list[dict[str, float]], list[dict[str, Any]]]:
-    """Put everything back as it was after the last finished epoch.
-
-    Returns:
-        The history; and what ran how many epochs of it, as ``environment`` says it.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:  # whose checksums torch.load does not look at
-            if damaged := archive.testzip():
-                raise EOFError(f"{damaged} is damaged")
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        found = content["config"]
-        states = [content[name] for name in ("model", "optimiser", "schedule", "history", "parts")]
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        LookupError,
-        TypeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise ValueError(
-            f"checkpoint must be a file that training wrote, got {path} "
-            f"({type(error).__name__}): delete it to start again"
-        ) from error
-    wanted = config.to_dict()
-    if differing := sorted(
-        k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)
-    ):
-        raise ValueError(
-            f"checkpoint must be of the config asked for, got {path} with another {differing}"
-        )
-    model_state, optimiser_state, schedule_state, history, parts = states
-    model.load_state_dict(model_state)
-    optimiser.load_state_dict(optimiser_state)
-    if schedule is not None:
-        schedule.load_state_dict(schedule_state)
-    return history, parts
-
-
 def _record(
-    config: TrainConfig,
-    model: nn.Module,
-    plain: nn.Module,
-    history: list[dict[str, float]],
-    train_set: tuple[Tensor, Tensor],
-    n_test: int,
+    run: Run, plain: nn.Module, train_set: tuple[Tensor, Tensor], n_test: int
 ) -> dict[str, Any]:
+    config, model, last = run.config, run.model, run.history[-1]
     train_loss, train_accuracy = evaluate(plain, *train_set, config)
-    n_weights = sum(parameter.numel() for parameter in plain.parameters())
-    beside_qt = isinstance(model, GeneratedNetwork)
+    _check_finite(config, config.epochs - 1, train_loss)
     return {
         "id": record_id(config),
         "dataset": config.dataset,
         "model": config.model,
         "recipe": config.recipe,
-        "n_blocks": config.n_blocks if beside_qt else None,
+        "n_blocks": config.n_blocks if isinstance(model, GeneratedNetwork) else None,
         "n_qubits": getattr(model, "n_qubits", None),
         "n_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "n_weights": n_weights,
+        "n_weights": sum(parameter.numel() for parameter in plain.parameters()),
         "seed": config.seed,
         "evaluated_on": "validation" if config.n_validation else "test",
         "n_train": len(train_set[1]),
         "n_test": n_test,
-        "test_accuracy": history[-1]["test_accuracy"],
-        "test_loss": history[-1]["test_loss"],
+        "test_accuracy": last["test_accuracy"],
+        "test_loss": last["test_loss"],
         "train_accuracy": train_accuracy,
         "train_loss": train_loss,
-        "wall_seconds": sum(epoch["seconds"] for epoch in history),
-        "history": history,
+        "wall_seconds": sum(epoch["seconds"] for epoch in run.history),
+        "history": run.history,
         "config": config.to_dict(),
+        "departures": departures(config),
     }

@@ -1,4 +1,4 @@
-"""Where a sweep's runs take place: processes of this machine, or the workers of a Dask cluster."""
+"""The workers of a sweep: processes of this machine, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
+from queue import SimpleQueue
 from typing import Any
 
 from tqdm.auto import tqdm
 
 LOCAL = "local"  # --scheduler local
+MAX_DEATHS = 4  # of the workers of one run, after which the run has failed; Dask's number, too
 
-_line: int | None = None  # of the terminal, for this worker process's progress bar
+_line: int | None = None  # of the terminal, for this worker's progress bar
 
 
 def worker_line() -> int | None:
-    """Line of the terminal for this worker's progress bar; None if it shares none."""
+    """Return the line of the terminal for this worker's progress bar, None if there is none."""
     return _line
 
 
 @contextmanager
-def engine(n_processes: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
-    """Open something that runs functions in other processes; on leaving, nothing new is begun.
+def worker_pool(n_processes: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
+    """Open a pool of workers that run functions; on leaving, waiting functions are cancelled.
 
-    With a Dask cluster, a run whose worker dies is given to another worker, which goes on from its
-    checkpoint: all workers have to see the same folders. A run that has cost four workers has
-    failed.
+    If a worker dies, its function is called again by another worker, and nothing else is lost. So a
+    function must be able to go on from what an earlier call has written. A function whose workers
+    have died four times has failed. The workers of a cluster have to see the same folders.
 
     Args:
         n_processes: of this machine; as many as cores if left out.
@@ -41,53 +44,93 @@ def engine(n_processes: int | None = None, scheduler: str | None = None) -> Iter
             several threads, or ``n_processes`` is given for a cluster that has its own.
 
     Example:
-        >>> with engine(1) as executor:
-        ...     executor.submit(max, 3, 4).result()
+        >>> with worker_pool(1) as workers:
+        ...     workers.submit(max, 3, 4).result()
         4
     """
     if scheduler is None:
-        with _processes(n_processes) as pool:
-            yield pool
+        with ProcessWorkers(n_processes or multiprocessing.cpu_count()) as workers:
+            yield workers
     else:
-        with _dask(n_processes, scheduler) as executor:
-            yield executor
+        with _dask(n_processes, scheduler) as workers:
+            yield workers
 
 
-@contextmanager
-def _processes(n_processes: int | None) -> Iterator[Executor]:
-    # a fresh interpreter for each process: PyTorch's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    n_processes = n_processes or multiprocessing.cpu_count()
-    lines = context.SimpleQueue()
-    for line in range(1, n_processes + 1):
-        lines.put(line)
-    tqdm.set_lock(context.RLock())  # one for all bars of the terminal
-    pool = ProcessPoolExecutor(
-        n_processes, context, initializer=_start_process, initargs=(lines, tqdm.get_lock())
-    )
-    others = set(multiprocessing.active_children())
-    try:
-        yield pool
-    except KeyboardInterrupt:  # the runs go on from their checkpoints, another time
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
-        raise
-    finally:
-        # no run that is still waiting is begun
-        pool.shutdown(cancel_futures=True)
+class ProcessWorkers(Executor):
+    """Processes of this machine, each in a pool of its own, whose death concerns only its function.
+
+    Args:
+        n_processes: number of workers.
+    """
+
+    def __init__(self, n_processes: int):
+        # fresh interpreters: PyTorch's threads do not survive a fork
+        self._context = multiprocessing.get_context("spawn")
+        tqdm.set_lock(self._context.RLock())  # one lock for all bars of the terminal
+        self._threads = ThreadPoolExecutor(n_processes)  # each waits for one worker
+        self._idle: SimpleQueue[tuple[int, ProcessPoolExecutor]] = SimpleQueue()
+        for line in range(1, n_processes + 1):
+            self._idle.put((line, self._pool(line)))
+        self._lock, self._ended = threading.Lock(), False
+        self._others = set(multiprocessing.active_children())
+
+    def _pool(self, line: int) -> ProcessPoolExecutor:
+        arguments = (line, tqdm.get_lock())
+        return ProcessPoolExecutor(1, self._context, initializer=_start, initargs=arguments)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Call a function in a worker; its module must be importable there."""
+        return self._threads.submit(self._call, function, args, kwargs)
+
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        line, pool = self._idle.get()
+        try:
+            for _ in range(MAX_DEATHS):
+                with self._lock:  # after terminate() no process is started
+                    if self._ended:
+                        raise BrokenProcessPool("the workers were terminated")
+                    answer = pool.submit(function, *args, **kwargs)
+                try:
+                    return answer.result()
+                except BrokenProcessPool:
+                    pool = self._pool(line)
+            raise RuntimeError(
+                f"worker processes must live, got {MAX_DEATHS} that were killed, one after the "
+                "other: perhaps the system lacks memory"
+            )
+        finally:
+            self._idle.put((line, pool))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Wait for the functions that have begun; call no other one if told so."""
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        while wait and not self._idle.empty():
+            self._idle.get()[1].shutdown()
+
+    def terminate(self) -> None:
+        """End the workers in the middle of their functions."""
+        with self._lock:
+            self._ended = True
+            for worker in set(multiprocessing.active_children()) - self._others:
+                worker.terminate()
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.terminate()
+        self.shutdown(cancel_futures=True)
 
 
-def _start_process(lines: Any, lock: Any) -> None:
+def _start(line: int, lock: Any) -> None:
     global _line
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a terminal sends to all: the parent acts
-    _line = lines.get()
+    # a terminal sends Ctrl-C to all of its processes: the parent acts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _line = line
     tqdm.set_lock(lock)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Leave no run behind when the sweep is killed: the next sweep would write its checkpoint."""
+    """Leave no worker behind when the sweep is killed."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -66,7 +66,7 @@ def _name_states(axes: Axes, n_states: int, label: str) -> None:
     names = [f"{i:0{n_qubits}b}" for i in range(n_states)]
     axes.set_xticks(range(n_states), names, rotation=90 if n_qubits > 3 else 0)
     axes.set(xlabel=label, xlim=(-0.7, n_states - 0.3))
-    axes.tick_params(axis="x", length=0)
+    axes.tick_params(axis="x", length=0, labelsize=9)
     axes.grid(axis="x", visible=False)
 
 

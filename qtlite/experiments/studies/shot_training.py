@@ -1,0 +1,74 @@
+"""Training with a finite number of shots in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from qtlite.experiments.data.loading import to_float
+from qtlite.experiments.models.build import build_model
+from qtlite.experiments.recipes import recipe_config
+from qtlite.experiments.studies.sampling import SampledQNN
+from qtlite.experiments.studies.study import Row, Study
+from qtlite.experiments.train.fitting import fit
+from qtlite.experiments.train.loop import evaluate
+
+
+def training_with_shots(
+    row: Row,
+    shots: Sequence[int] = (2**12, 2**14, 2**16, 2**18),
+    epochs: int = 2,
+    learning_rate: float = 0.015,
+) -> list[dict[str, Any]]:
+    """Train with p^ forward and the exact derivative backward, once for each number of shots.
+
+    Args:
+        row: of the config, with the recipe ``qtlite``.
+        shots: values of S.
+        epochs: of each training.
+        learning_rate: the peak, for Adam, see ``fit``.
+
+    Returns:
+        For each S, and last for exact probabilities (``n_shots`` is None): ``last_loss`` (mean of
+        100 steps, nats), and the test accuracy with S shots and with exact probabilities.
+    """
+    images = row.images()
+    settings = {"n_blocks": row.n_blocks, "epochs": epochs, "seed": row.seed}
+    config = recipe_config("qtlite", row.dataset, **settings)
+    test = images.test_images, images.test_labels, config
+    options = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": config.batch_size,
+        "seed": row.seed,
+        "prepare": partial(to_float, mean=config.pixel_mean, std=config.pixel_std),
+    }
+    results = []
+    for n_shots in [*shots, None]:
+        model = build_model(config)
+        circuit = model.qnn
+        if n_shots is not None:
+            generator = torch.Generator().manual_seed(row.seed)
+            model.qnn = SampledQNN(circuit, n_shots, "straight_through", generator)
+        losses = fit(model, images.train_images, images.train_labels, **options)
+        _, sampled_accuracy = evaluate(model.to_classical(), *test)
+        model.qnn = circuit
+        results.append(
+            {
+                "n_shots": n_shots,
+                "last_loss": sum(losses[-100:]) / len(losses[-100:]),
+                "sampled_accuracy": sampled_accuracy,
+                "exact_accuracy": evaluate(model.to_classical(), *test)[1],
+            }
+        )
+    return results
+
+
+def _rate(row: Row) -> dict[str, float]:
+    return {"learning_rate": round(0.06 / row.n_blocks**0.5, 4)}  # smaller for deeper circuits
+
+
+STUDY = Study("training", training_with_shots, derived=_rate)

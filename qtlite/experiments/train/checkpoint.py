@@ -1,0 +1,126 @@
+"""What an interrupted run needs to go on: one file, replaced after every epoch."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import msgspec
+import torch
+from torch import nn
+
+from qtlite.experiments.config import TrainConfig
+from qtlite.export.atomic import whole_file
+from qtlite.export.schema import in_one_line
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Content(TypedDict):
+    """What the file holds."""
+
+    config: dict[str, Any]
+    model: dict[str, Any]
+    optimiser: dict[str, Any]
+    schedule: dict[str, Any]
+    history: list[dict[str, int | float]]  # one entry for each epoch
+    parts: list[dict[str, Any]]  # what ran how many of the epochs, as ``environment`` says it
+
+
+@dataclass
+class Run:
+    """A run's state, all of which changes while it trains."""
+
+    config: TrainConfig
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: Any
+    history: list[dict[str, float]]
+    parts: list[dict[str, Any]]
+
+
+def write_checkpoint(path: Path, run: Run) -> None:
+    """Write a run's state, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written, such as on a full disk.
+    """
+    content: Content = {
+        "config": run.config.to_dict(),
+        "model": run.model.state_dict(),
+        "optimiser": run.optimiser.state_dict(),
+        "schedule": run.schedule.state_dict() if run.schedule is not None else {},
+        "history": run.history,
+        "parts": run.parts,
+    }
+    with whole_file(path) as unfinished:
+        try:
+            torch.save(content, unfinished)
+        except RuntimeError as error:  # PyTorch's, which does not say that the disk is full
+            raise OSError(f"checkpoint must be writable, got {path}: {error}") from error
+
+
+def read_checkpoint(path: Path, kind: Any = Content) -> Any:
+    """Return a checkpoint's content, without running any code that it may hold.
+
+    Args:
+        path: of the file.
+        kind: type of the content, for readers that need less of it than ``Content``.
+
+    Raises:
+        ValueError: if the file is damaged or holds something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at its checksums
+            if damaged := archive.testzip():
+                raise EOFError(f"{damaged} is damaged")
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        msgspec.convert(content, kind)
+        return content
+    except (
+        ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError,
+        RuntimeError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise _damaged(path, error) from error
+
+
+def resume(path: Path, run: Run) -> None:
+    """Put a run into the state that its checkpoint describes.
+
+    Raises:
+        ValueError: if the checkpoint is damaged or of another config.
+    """
+    content: Content = read_checkpoint(path)
+    wanted, found = run.config.to_dict(), content["config"]
+    if differing := sorted(
+        name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)
+    ):
+        raise ValueError(
+            f"checkpoint must be of the config asked for, got {path} with another {differing}"
+        )
+    try:
+        run.model.load_state_dict(content["model"])
+        run.optimiser.load_state_dict(content["optimiser"])
+        if run.schedule is not None:
+            state, own = content["schedule"], run.schedule.state_dict()
+            known = {"last_epoch": None, **state}  # without its number of steps it starts anew
+            # PyTorch accepts any state
+            if wrong := [k for k, v in own.items() if type(known.get(k, v)) is not type(v)]:
+                raise ValueError(f"schedule must be the run's, got another {wrong}")
+            run.schedule.load_state_dict(state)
+        epochs = [int(entry["epoch"]) for entry in content["history"]]
+        if epochs != list(range(1, sum(part["epochs"] for part in content["parts"]) + 1)):
+            raise ValueError(f"history must have one entry for each epoch, got {epochs}")
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    run.history, run.parts = content["history"], content["parts"]
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"checkpoint must be a file that training wrote, got {path} "
+        f"({type(error).__name__}: {in_one_line(error)}): delete it to start again"
+    )
