@@ -52,7 +52,6 @@ def derivative_variance(
         >>> abs(mean - 1 / 8) < 4 * error
         True
     """
-    n_qubits = qubits_needed(sum(parameter.numel() for parameter in target.parameters()))
 
     def mean_square() -> Tensor:
         qnn = QNN(n_qubits, n_blocks, angle_range=angle_range, generator=generator).double()
