@@ -132,12 +132,13 @@ class QuantumTrain(GeneratedNetwork):
         block: appends one block to a TensorCircuit circuit; the paper's if left out.
         qnn: another source of probabilities in place of ``n_blocks`` and ``block``: a ``QNN`` with
             options of its own, or any module that takes no input and returns shape (2**N,).
-        mapping: a ``MappingNet`` with options of its own. It is used as it is: for the start that
-            a net made here has, call ``standardise`` afterwards.
+        mapping: a ``MappingNet`` with options of its own.
         names: the target's parameters to generate; all of them if left out.
         feature: what the mapping net sees of p: "raw", "scaled", "root", or a function from p,
             shape (2**N,), to the same shape.
-        normalisation: "none", "tensor" or "row", see ``normalise_weights``.
+        normalisation: "none", "tensor" or "row", see ``normalise_weights``. Unless it is "none", the
+            mapping net's last layer is rescaled so that the numbers start with mean 0 and standard
+            deviation 1: load a trained net with ``load_state_dict`` afterwards.
         weight_gain: scale of normalised weights, see ``weight_scales``.
         generator: source of the random start; PyTorch's global one if left out.
 
@@ -188,10 +189,9 @@ class QuantumTrain(GeneratedNetwork):
             raise ValueError(
                 f"mapping must be a net for {self.n_qubits} qubits, got {self.mapping.n_qubits}"
             )
-        if mapping is None:
-            self.standardise()
-        else:
-            self.column()  # which refuses a circuit of another size
+        column = self.column().detach()
+        if normalisation != "none" and self.n_weights > 1:
+            self.mapping.standardise_output(column)
         like = target.get_parameter(next(iter(self.normalise.shapes)))
         for part in (self.qnn, self.mapping):  # the target stays as it is
             part.to(device=like.device, dtype=like.dtype)
@@ -204,15 +204,6 @@ class QuantumTrain(GeneratedNetwork):
                 f"qnn must return shape ({2**self.n_qubits},), got {tuple(probabilities.shape)}"
             )
         return self.feature(probabilities)[: self.n_weights]
-
-    def standardise(self) -> None:
-        """Have the mapping net start with numbers of mean 0 and standard deviation 1.
-
-        Without normalisation it does nothing: the numbers are the weights then.
-        """
-        column = self.column().detach()
-        if self.normalise.scheme != "none" and self.n_weights > 1:
-            self.mapping.standardise_output(column)
 
     def generate(self) -> Tensor:
         """Circuit, feature, mapping net: the M numbers before normalisation, shape (M,)."""

@@ -64,7 +64,6 @@ def test_loss_gradient_is_that_of_the_model():
             qnn=QNN(5, 2, angle_range=0.5, generator=generator),
             mapping=MappingNet(5, generator=generator),
         )
-        model.standardise()
         F.cross_entropy(model(x), y).backward()
         squares.append(model.qnn.angles.grad.square().mean().item())
     assert mean == pytest.approx(np.mean(squares), rel=1e-5)

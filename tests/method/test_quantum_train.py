@@ -111,6 +111,8 @@ def test_parts_assembled_by_hand_give_the_same_bit_for_bit():
     with plain():
         expected = whole.weights()
     assert list(weights) == list(expected)
+    generator = torch.Generator().manual_seed(3)
+    qnn, net = QNN(7, 4, generator=generator), MappingNet(7, generator=generator)
     parts = QuantumTrain(target, qnn=qnn, mapping=net).weights()
     for name, tensor in whole.weights().items():
         assert torch.equal(parts[name], tensor)

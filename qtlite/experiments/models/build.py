@@ -50,7 +50,7 @@ def build_model(config: TrainConfig) -> nn.Module:
         generator=generator,
     )
     feature = FEATURES[config.feature]
-    model = QuantumTrain(
+    return QuantumTrain(
         target,
         qnn=qnn,
         mapping=net,
@@ -58,8 +58,6 @@ def build_model(config: TrainConfig) -> nn.Module:
         normalisation=config.normalisation,
         weight_gain=config.weight_gain,
     )
-    model.standardise()
-    return model
 
 
 def classical(model: nn.Module) -> nn.Module:

@@ -75,9 +75,7 @@ def build_control(
 
     def from_source(source: nn.Module, hidden: Sequence[int] = hidden) -> QuantumTrain:
         net = MappingNet(n_qubits, hidden, activation=activation, **draws)
-        model = QuantumTrain(target, qnn=source, mapping=net, **options)
-        model.standardise()
-        return model
+        return QuantumTrain(target, qnn=source, mapping=net, **options)
 
     def only_mapping_trained(source: nn.Module) -> QuantumTrain:
         return from_source(source, mlp_widths(n_qubits + 1, n_trainable, hidden))

@@ -118,7 +118,6 @@ def loss_gradient_variance(
         qnn = QNN(n_qubits, n_blocks, angle_range=angle_range, generator=generator)
         net = MappingNet(n_qubits, generator=generator)
         model = QuantumTrain(target, qnn=qnn, mapping=net, feature=feature)
-        model.standardise()
         loss = F.cross_entropy(model(inputs), labels)
         (gradient,) = torch.autograd.grad(loss, model.qnn.angles)
         return gradient.double().square().mean()
