@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.export.new_file import check_finite, new_file, prepare, reading
-from qtlite.export.safetensors_file import read_metadata, write_sealed
+from qtlite.export.safetensors_file import check_types, read_metadata, write_sealed
 from qtlite.inject import weight_shapes
 from qtlite.normalisation import WeightScale
 from qtlite.qnn import QNN
@@ -157,6 +157,7 @@ def load_compressed(
         )
     with reading(path, "be the network of the file", "target"):
         model = _build(stored, target, block)
+        check_types(model, tensors)
         model.load_state_dict(tensors)
     with reading(path, "generate the weights that it was written with"), torch.no_grad():
         weights = model.weights()
