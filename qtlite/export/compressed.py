@@ -70,9 +70,6 @@ def save_compressed(
         block: the model's block of gates. The file holds its name, not its code.
         path, metadata, overwrite: as for ``save_safetensors``.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: if the model is no ``QuantumTrain``, its block is another, its probabilities
             come from anything but a ``QNN``, or it has NaN in its weights.

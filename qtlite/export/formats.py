@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from qtlite.export.compressed import load_compressed, save_compressed
 from qtlite.export.from_pixels import FromPixels
 from qtlite.export.int8 import quantise_onnx, same_classes
-from qtlite.export.json_file import check_network_cost, load_json, save_json
+from qtlite.export.json_file import load_json, save_json
 from qtlite.export.new_file import TOLERANCE, reading
 from qtlite.export.onnx_file import open_onnx, save_onnx
 from qtlite.export.safetensors_file import load_safetensors, read_metadata, save_safetensors
@@ -143,13 +143,7 @@ def _write_json(trained: Trained, path: Path, about: Metadata) -> str:
 
 def _read_json(path: Path, _: Callable) -> tuple[Logits, dict[str, str]]:
     network, about = load_json(path)
-    run = _in_torch(network)
-
-    def logits(pixels: np.ndarray) -> np.ndarray:
-        check_network_cost(network, pixels.shape[1:])
-        return run(pixels)
-
-    return logits, about
+    return _in_torch(network), about
 
 
 def _from_pixels(trained: Trained) -> FromPixels:

@@ -36,9 +36,6 @@ def quantise_onnx(
         examples: inputs like those to come, shape (n, ...); training images, not test images.
         overwrite: whether an existing file may be replaced.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: if there are no examples, the source does not take them, or ``open_onnx`` does
             not read it.

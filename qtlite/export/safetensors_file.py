@@ -39,9 +39,6 @@ def save_safetensors(
         metadata: strings to keep in the file's header.
         overwrite: whether an existing file may be replaced.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: if the network still generates its weights or has NaN in them, or metadata are
             no strings.

@@ -114,6 +114,7 @@ JSON_FILES = {
     "some-padding": json_file([conv(1, 1, 1, 4000), FLAT, LAST]),
     "channels": json_file([conv(1, 30_000, 1), FLAT, LAST]),
     "outer-product": json_file([FLAT, linear(784, 1), linear(1, 20_000_000 // 1000)] * 50),
+    "linear-on-channels": json_file([conv(1, 200, 1), linear(28, 3000), FLAT, LAST]),
     "pool-0": json_file([{"type": "max_pool2d", "size": 0}, FLAT, LAST]),
     "pool-huge": json_file([{"type": "max_pool2d", "size": 10**6}, FLAT, LAST]),
     "many-layers": json_file([{"type": "relu"}] * 10**6),
