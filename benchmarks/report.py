@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.timing import quotient
 from qtlite.experiments.records.records import write_text
+from qtlite.experiments.report.pages import table_text
 
 Row = dict[str, Any]
 
@@ -19,8 +20,7 @@ def _time(seconds: float) -> str:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table_text(header, rows, n_left=len(header))
 
 
 def _cases(results: Row) -> str:

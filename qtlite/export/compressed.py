@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.export.new_file import check_finite, new_file, prepare, reading
-from qtlite.export.safetensors_file import read_metadata, write_sealed
+from qtlite.export.safetensors_file import check_types, read_metadata, write_sealed
 from qtlite.inject import count_weights, weight_shapes
 from qtlite.mapping import FEATURES, MappingNet, qubits_needed
 from qtlite.normalisation import Normalisation, WeightScale
@@ -70,9 +70,6 @@ def save_compressed(
             ``names`` left out) go into the file with the angles and the mapping net.
         block: the model's block of gates. The file holds its name, not its code.
         path, metadata, overwrite: as for ``save_safetensors``.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: if the model is no ``QuantumTrain``, its block is another, its probabilities
@@ -164,6 +161,7 @@ def load_compressed(
         )
     with reading(path, "be the network of the file", "target"):
         model = _build(stored, target, block)
+        check_types(model, tensors)
         model.load_state_dict(tensors)
     with reading(path, "generate the weights that it was written with"), torch.no_grad():
         weights = model.weights()

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from qtlite.export.compressed import load_compressed, save_compressed
 from qtlite.export.from_pixels import FromPixels
 from qtlite.export.int8 import quantise_onnx, same_classes
-from qtlite.export.json_file import check_network_cost, load_json, save_json
-from qtlite.export.new_file import TOLERANCE
+from qtlite.export.json_file import load_json, save_json
+from qtlite.export.new_file import TOLERANCE, reading
 from qtlite.export.onnx_file import open_onnx, save_onnx
 from qtlite.export.safetensors_file import load_safetensors, read_metadata, save_safetensors
 from qtlite.export.torch_export_file import save_torch_export
@@ -95,7 +95,8 @@ def _read_safetensors(path: Path, structure: Callable) -> tuple[Logits, dict[str
     about = read_metadata(path)
     target = structure(about)
     load_safetensors(target, path)
-    return _in_torch(target, about), about
+    with reading(path, "say the mean and standard deviation of pixels", "model"):
+        return _in_torch(target, about), about
 
 
 def _write_compressed(trained: Trained, path: Path, about: Metadata) -> str:
@@ -105,7 +106,8 @@ def _write_compressed(trained: Trained, path: Path, about: Metadata) -> str:
 
 def _read_compressed(path: Path, structure: Callable) -> tuple[Logits, dict[str, str]]:
     model, about = load_compressed(path, structure(read_metadata(path)))
-    return _in_torch(model.to_classical(), about), about
+    with reading(path, "say the mean and standard deviation of pixels", "model"):
+        return _in_torch(model.to_classical(), about), about
 
 
 def _write_onnx(trained: Trained, path: Path, about: Metadata) -> str:
@@ -141,13 +143,7 @@ def _write_json(trained: Trained, path: Path, about: Metadata) -> str:
 
 def _read_json(path: Path, _: Callable) -> tuple[Logits, dict[str, str]]:
     network, about = load_json(path)
-    run = _in_torch(network)
-
-    def logits(pixels: np.ndarray) -> np.ndarray:
-        check_network_cost(network, pixels.shape[1:])
-        return run(pixels)
-
-    return logits, about
+    return _in_torch(network), about
 
 
 def _from_pixels(trained: Trained) -> FromPixels:

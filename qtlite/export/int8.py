@@ -36,11 +36,9 @@ def quantise_onnx(
         examples: inputs like those to come, shape (n, ...); training images, not test images.
         overwrite: whether an existing file may be replaced.
 
-    Returns:
-        The path.
-
     Raises:
-        ValueError: if there are no examples, or ``open_onnx`` does not read the source.
+        ValueError: if there are no examples, the source does not take them, or ``open_onnx`` does
+            not read it.
         FileExistsError: if the file exists and ``overwrite`` is off.
         ImportError: if onnx or onnxruntime is missing.
     """
@@ -51,7 +49,10 @@ def quantise_onnx(
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    metadata = open_onnx(source).get_modelmeta().custom_metadata_map
+    session = open_onnx(source)
+    metadata = session.get_modelmeta().custom_metadata_map
+    with reading(source, f"take examples of type {examples.dtype}", "source"):
+        session.run(None, {"input": examples[:1]})
     batches = iter([{"input": batch} for batch in _batches(examples)])
     root = logging.getLogger()
     level = root.level

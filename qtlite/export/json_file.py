@@ -13,7 +13,6 @@ where TENSOR is {"shape": [8, 1, 5, 5], "data": "..."}, little-endian float32 in
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
 from math import prod
@@ -38,6 +37,8 @@ from qtlite.export.new_file import (
 from qtlite.export.schema import read_json
 from qtlite.export.seal import check_seal, seal_file
 from qtlite.quantum_train import check_plain
+
+SIDE = 64  # of the largest images for which ``load_json`` limits a network's memory and time
 
 
 class _Tensor(Struct):
@@ -92,9 +93,6 @@ def save_json(
             pools with their size as stride.
         path, metadata, overwrite: as for ``save_safetensors``.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: if the network has anything else in it.
         FileExistsError: if the file exists and ``overwrite`` is off.
@@ -142,32 +140,12 @@ def load_json(path: str | os.PathLike) -> tuple[nn.Module, dict[str, str]]:
     what = "a network that qtlite wrote as JSON"
     content = read_json(path, _Network, what)
     with reading(path, f"hold {what}"):
+        _check_cost(content.layers)
         network: nn.Module = nn.Sequential(*map(_read_layer, content.layers))
         check_finite(network.named_parameters(), "file")
         if content.mean is not None:
             network = FromPixels(network, content.mean, content.std)
     return network.eval(), content.metadata
-
-
-def check_network_cost(network: nn.Module, shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if a network from a file takes too much memory or time for one image.
-
-    Args:
-        network: what ``load_json`` returned.
-        shape: (channels, height, width) of an image.
-    """
-    numbers = products = 0
-
-    def count(layer: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal numbers, products
-        numbers += output.numel()
-        products += output.numel() * (layer.weight[0].numel() if hasattr(layer, "weight") else 1)
-        check_cost(numbers, products)
-
-    sizes_only = copy.deepcopy(network).to("meta")  # tensors without content
-    for layer in sizes_only.modules():
-        layer.register_forward_hook(count)
-    sizes_only(torch.empty(1, *shape, dtype=torch.uint8, device="meta"))
 
 
 def _write_layer(layer: nn.Module) -> _Layer:
@@ -204,6 +182,21 @@ def _write_tensor(tensor: Tensor) -> _Tensor:
     if tensor.dtype != torch.float32:
         raise ValueError(f"network must be float32 for JSON, got {tensor.dtype}")
     return _Tensor(list(tensor.shape), tensor.numpy(force=True).astype("<f4").tobytes())
+
+
+def _check_cost(layers: list[_Layer]) -> None:
+    """Limit what layers can make of an image of ``SIDE`` x ``SIDE`` pixels."""
+    side, rows, n_numbers, n_products = SIDE, 1, 0, 0
+    for layer in layers:
+        rows = 1 if isinstance(layer, _Flatten) else rows  # a linear layer runs once a row
+        if isinstance(layer, _Linear):
+            runs = rows
+            if isinstance(layer, _Conv2d):
+                side += 2 * layer.padding
+                runs, rows = side**2, side * prod(layer.bias.shape)
+            n_numbers += prod(layer.bias.shape) * runs
+            n_products += prod(layer.weight.shape) * runs
+        check_cost(n_numbers, n_products)
 
 
 def _read_layer(layer: _Layer) -> nn.Module:

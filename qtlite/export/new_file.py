@@ -29,7 +29,8 @@ def prepare(
     """Check what is to be written and return the strings for the file's header.
 
     Raises:
-        ValueError: if the network has NaN or infinite weights, or metadata are no strings.
+        ValueError: if the network is no module or has NaN or infinite weights, or metadata are no
+            strings.
         ImportError: if a package is missing.
 
     Example:
@@ -38,6 +39,7 @@ def prepare(
         ValueError: metadata must be strings, got {'accuracy': 0.5}
     """
     require(*packages)
+    check_module(network)
     check_finite(network.named_parameters(), "network")
     if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
         raise ValueError(f"metadata must be strings, got {dict(metadata)}")
@@ -94,6 +96,12 @@ def reading(path: str | os.PathLike, rule: str, argument: str = "path") -> Itera
         raise ValueError(f"{argument} must {rule}, got {path}: {text}") from error
 
 
+def check_module(network: nn.Module) -> None:
+    """Raise a ValueError if a network is none."""
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"network must be an nn.Module, got {network!r}")
+
+
 def check_finite(tensors: Iterable[tuple[str, Tensor]], what: str) -> None:
     """Raise a ValueError if a tensor has an entry that is NaN or infinite."""
     for name, tensor in tensors:
@@ -146,11 +154,18 @@ def one_output(network: nn.Module, example: Tensor) -> Tensor:
 
     Raises:
         ValueError: if there are fewer than 2 examples (1 would be taken for a fixed size), the
-            network returns anything but one tensor with an entry for each, or its batch is fixed.
+            network does not take them or takes only as many, or it returns anything but one tensor
+            with an entry for each.
     """
     if len(example) < 2:
         raise ValueError(f"example must hold at least 2 inputs, got {len(example)}")
-    output = network(example)
+    try:
+        output = network(example)
+    except RuntimeError as error:
+        raise ValueError(
+            f"example must hold inputs that the network takes, got shape {tuple(example.shape)}: "
+            f"{in_one_line(error)}"
+        ) from error
     if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(example):
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(

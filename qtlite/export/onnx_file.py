@@ -58,9 +58,6 @@ def save_onnx(
         example: inputs to trace with and to check with, shape (n, ...), n >= 2.
         path, metadata, overwrite: as for ``save_safetensors``.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: if the network or the example does not fit, or has an operation or number type
             that ONNX Runtime lacks.

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from qtlite.export.new_file import (
     check_finite,
+    check_module,
     check_tensors,
     new_file,
     prepare,
@@ -37,9 +38,6 @@ def save_safetensors(
         path: where to write; missing folders are made.
         metadata: strings to keep in the file's header.
         overwrite: whether an existing file may be replaced.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: if the network still generates its weights or has NaN in them, or metadata are
@@ -107,18 +105,31 @@ def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, s
 
     Raises:
         ValueError: if the file is damaged, has NaN or infinite weights, or its tensors are not the
-            network's.
+            network's, or the network is no module.
         FileNotFoundError: if there is no such file.
     """
     metadata = read_metadata(path)
     from safetensors.torch import load_file, load_model
 
+    check_module(network)
     parameters = {name for name, _ in network.named_parameters()}
     with reading(path, "hold the network's tensors"):
         tensors = load_file(path)
         check_finite(((name, tensors[name]) for name in parameters & tensors.keys()), "file")
+        check_types(network, tensors)
         load_model(network, str(path))
     return metadata
+
+
+def check_types(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError if integers stand where the network has floats, or the other way round.
+
+    PyTorch would convert them, and bytes that were floats would become other numbers.
+    """
+    for name, own in network.state_dict().items():
+        found = tensors.get(name, own)
+        if found.is_floating_point() != own.is_floating_point():
+            raise ValueError(f"{name!r} must be {own.dtype}, got {found.dtype}")
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:

@@ -38,9 +38,6 @@ def save_torch_export(
         network, example: as for ``save_onnx``.
         path, metadata, overwrite: as for ``save_safetensors``.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: if the network or the example does not fit, or cannot be traced.
         FileExistsError: if the file exists and ``overwrite`` is off.

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from qtlite import QNN, QuantumTrain, plain
-from qtlite.circuit import ry_linear_cnot, ry_only
+from qtlite import QNN, QuantumTrain
+from qtlite.circuit import build_circuit, ry_linear_cnot, ry_only
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY, recipe_config
+from qtlite.experiments.records.query import as_frame
 from qtlite.experiments.report import figures, live_figures
 from qtlite.mapping import MappingNet, scaled
 
@@ -42,11 +43,11 @@ def in_javascript(expression, argument):
 @pytest.mark.parametrize(("n_qubits", "n_blocks"), [(1, 1), (2, 3), (3, 2), (4, 3)])
 def test_probabilities_in_javascript_are_tensorcircuits(block, n_qubits, n_blocks):
     generator = torch.Generator().manual_seed(n_qubits)
-    qnn = QNN(n_qubits, n_blocks, block=block, generator=generator)
-    given = [n_qubits, qnn.angles.tolist(), block is ry_linear_cnot]
+    angles = 6 * torch.rand(n_blocks, n_qubits, generator=generator).numpy() - 3
+    given = [n_qubits, angles.tolist(), block is ry_linear_cnot]
     found = in_javascript("method.probabilities(...given)", given)
-    with plain():  # TensorCircuit
-        np.testing.assert_allclose(found, qnn().detach(), atol=1e-6)
+    expected = build_circuit(n_qubits, angles, block).probability()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_qubits", range(1, live_figures.N_QUBITS + 1))
@@ -103,6 +104,7 @@ def test_sampled_still_differs_from_the_exact_one():
 def a_record(seed, accuracy, n_blocks=16, model="qt", **changes):
     config = recipe_config("qtlite", "mnist", n_blocks=n_blocks, model=model, seed=seed, **changes)
     return {
+        "id": f"{model}-{seed}-{len(changes)}",
         "config": config.to_dict(),
         "dataset": "mnist",
         "model": model,
@@ -122,7 +124,7 @@ def test_accuracy_gathers_seeds_and_leaves_departures_out():
         a_record(0, 0.5, epochs=1),
         a_record(0, 0.99, model="classical"),
     ]
-    data = live_figures.accuracy(records, "mnist").data
+    data = live_figures.accuracy(as_frame(records), "mnist").data
     (recipe,) = data["recipes"]
     (point,) = recipe["points"]
     assert point["mean"] == pytest.approx(96.5)
@@ -136,7 +138,7 @@ def test_every_recipe_is_drawn():
     records = [a_record(0, 0.96) | {"recipe": recipe} for recipe in RECIPES]
     for record in records:
         record["config"] = recipe_config(record["recipe"], "mnist").to_dict()
-    data = live_figures.accuracy(records, "mnist").data
+    data = live_figures.accuracy(as_frame(records), "mnist").data
     assert [recipe["name"] for recipe in data["recipes"]] == list(RECIPES)
     labels = [line.get_label() for line in figures.accuracy_by_blocks(data).axes[0].get_lines()]
     assert {f"recipe {name}" for name in RECIPES} <= set(labels)
@@ -154,7 +156,7 @@ def test_every_level_line_is_drawn():
             ),
         )
     ]
-    data = live_figures.accuracy(records, "cifar10").data
+    data = live_figures.accuracy(as_frame(records), "cifar10").data
     names = [line["name"] for line in data["classical"]]
     assert len(set(names)) == 4
     drawn = [line.get_label() for line in figures.accuracy_by_blocks(data).axes[0].get_lines()]
@@ -163,7 +165,7 @@ def test_every_level_line_is_drawn():
 
 def test_accuracy_needs_a_table():
     with pytest.raises(ValueError, match="dataset must be one of .* got 'digits'"):
-        live_figures.accuracy([], "digits")
+        live_figures.accuracy(as_frame([]), "digits")
 
 
 def test_html_holds_data_and_still_image():

@@ -1,5 +1,10 @@
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,8 +87,9 @@ def test_sweep_of_a_list_of_runs(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["table9"], "name must be one of .*, got 'table9'"),
-        (["table1", "--processes", "0"], "processes must be at least 1, got 0"),
-        (["mine.json", "--seeds", "2"], "recipe and seeds must stand in the file, got mine.json"),
+        (["table1", "--processes", "0"], "processes must be between 1 and 1024, got 0"),
+        (["table1", "--seeds", "0"], "seeds must be between 1 and 1024, got 0"),
+        (["mine.json", "--seeds", "2"], "recipe and seeds must be in the file, got mine.json"),
     ],
 )
 def test_wrong_sweeps_are_refused(arguments, message, capsys):
@@ -93,7 +99,7 @@ def test_wrong_sweeps_are_refused(arguments, message, capsys):
 
 def test_no_records_no_tables(tmp_path, capsys):
     assert main(["tables", "--records", str(tmp_path), "--to", str(tmp_path / "to")]) == 2
-    assert "records must hold records of runs" in capsys.readouterr().err
+    assert "records must hold runs' records" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,8 +119,17 @@ def test_tables_are_written_from_records(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--learning-rate", "-1"], "learning_rate must be positive and finite, got -1.0"),
-        (["--threads", "0"], "threads must be at least 1, got 0"),
+        (["--learning-rate", "-1"], "learning_rate must be between 1e-30 and 1e+30, got -1.0"),
+        (["--threads", "0"], "threads must be between 1 and 1024, got 0"),
+        (["--seed", str(2**64)], f"seed must be between -{10**12} and {10**12}, got {2**64}"),
+        (["--blocks", "100000000"], "n_blocks must be between 1 and 100000, got 100000000"),
+        (
+            ["--weight-gain", "1e-300"],
+            "weight_gain must be between 1e-06 and 1000000.0, got 1e-300",
+        ),
+        (["--weight-gain", "inf"], "weight_gain must be between 1e-06 and 1000000.0, got inf"),
+        (["--weight-gain", "nan"], "weight_gain must be between 1e-06 and 1000000.0, got nan"),
+        (["--hidden", "4", "0"], "hidden must hold whole numbers between 1 and 10000, got (4, 0)"),
         (["--dataset", "mnist", "--data", "no/such"], "point folder (--data)"),
     ],
 )
@@ -123,6 +138,8 @@ def test_errors_are_one_line_and_status_2(tmp_path, capsys, arguments, message):
     error = capsys.readouterr().err
     assert error.startswith("qtlite: ")
     assert message in error
+    assert error.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # nothing was begun
 
 
 @pytest.mark.parametrize("arguments", [[], ["train", "--dataset", "svhn"], ["fly"]])
@@ -138,3 +155,107 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert "qtlite train --dataset mnist" in text
     assert "L, blocks of the circuit" in text
+
+
+def start(*arguments, **streams):
+    command = [sys.executable, "-m", "qtlite_command", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, **streams)
+
+
+def run_program(program, *arguments):
+    """Run a program around ``qtlite_command``; returns the exit status and the lines on stderr."""
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return done.returncode, done.stderr.splitlines(), done.stdout
+
+
+# what `import NAME` does in a process
+WATCHED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names}:
+            {action}
+sys.meta_path.insert(0, Finder())
+import qtlite_command
+sys.exit(qtlite_command.main())
+"""
+CORE_ONLY = WATCHED.format(
+    names="""(
+        "matplotlib", "msgspec", "onnx", "onnxruntime", "pandas", "PIL", "safetensors", "scipy",
+        "sklearn", "torchvision", "tqdm",
+    )""",
+    action="raise ModuleNotFoundError(f'No module named {name!r}', name=name)",
+)
+
+
+def test_help_needs_the_core_only():
+    for arguments in (["--help"], ["train", "--help"]):
+        status, errors, shown = run_program(CORE_ONLY, *arguments)
+        assert (status, errors) == (0, [])
+        assert shown.startswith("usage: qtlite")
+
+
+@pytest.mark.parametrize("command", [["train"], ["export", "x"]])
+def test_a_command_without_its_packages_says_what_to_install(command):
+    status, errors, _ = run_program(CORE_ONLY, *command)
+    assert status == 2
+    (error,) = errors
+    assert re.fullmatch(
+        r"qtlite: No module named '\w+': pip install 'qtlite\[experiments\]'", error
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "what"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
+)
+def test_a_signal_during_imports_is_one_line(name, status, what):
+    action = f"os.kill(os.getpid(), signal.{name})"
+    program = WATCHED.format(names="('torch',)", action=action)
+    expected = f"qtlite: {what}; the same command goes on from here"
+    assert run_program(program, "train")[:2] == (status, [expected])
+    assert run_program(program, "tables")[:2] == (status, [f"qtlite: {what}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "what"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
+)
+def test_a_signal_during_training_is_one_line(tmp_path, name, status, what):
+    program = start("train", "--epochs", 10_000, "--runs", tmp_path, stderr=subprocess.PIPE)
+    while not list(tmp_path.glob("*/checkpoint.pt")):
+        assert program.poll() is None
+        time.sleep(0.05)
+    program.send_signal(getattr(signal, name))
+    lines = re.split(r"[\r\n]+", program.communicate()[1].strip())
+    assert program.returncode == status
+    assert lines[-1] == f"qtlite: {what}; the same command goes on from here"
+    assert not [line for line in lines if "Traceback" in line]
+
+
+@pytest.mark.parametrize("closed", ["at the start", "later"])
+def test_training_goes_on_when_nobody_reads_its_messages(tmp_path, closed):
+    reader, writer = os.pipe()
+    os.close(reader)
+    quick = [argument for argument in QUICK if argument != "--quiet"]
+    close = {"preexec_fn": lambda: os.close(2)} if closed == "at the start" else {"stderr": writer}
+    program = start(*quick, "--runs", tmp_path, stdout=subprocess.PIPE, **close)
+    os.close(writer)
+    printed, _ = program.communicate()
+    assert program.returncode == 0
+    assert "classical network" in printed
+    assert len(list(tmp_path.glob("*/record.json"))) == 1
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    arguments = ["tables", "--records", ROOT / "book/records", "--to", tmp_path]
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does when it has enough
+    program = start(*arguments, stdout=writer, stderr=subprocess.PIPE)
+    assert program.communicate()[1] == ""
+    assert program.returncode == 0
+    assert len(list(tmp_path.iterdir())) == 3
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            program = start(*arguments, stdout=full, stderr=subprocess.PIPE)
+            assert program.communicate()[1].startswith("qtlite: [Errno 28] No space left on device")
+        assert program.returncode == 2

@@ -1,5 +1,6 @@
 """Datasets: published counts and means, error texts, the repair of ``import torchvision``."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from qtlite.experiments.data import catalogue
 from qtlite.experiments.data import torchvision as _torchvision
 from qtlite.experiments.data.catalogue import CATALOGUE
 from qtlite.experiments.data.loading import (
@@ -307,3 +309,40 @@ def test_all_of_torchvision_imports_in_a_fresh_interpreter():
         "import torchvision.datasets, torchvision.models, torchvision.transforms.v2"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+def test_a_dataset_is_one_entry_of_the_catalogue(tmp_path):
+    """An entry and files are enough to train on it by its name on the command line."""
+    raw = tmp_path / "data/KMNIST/raw"
+    raw.mkdir(parents=True)
+    images = load_dataset("digits").train_images
+    files = {}
+    for split, first, n in (("train", 0, 96), ("t10k", 96, 32)):
+        pixels = images[first : first + n].numpy().tobytes()
+        labels = bytes(i % 10 for i in range(first, first + n))
+        for name, head, body in (
+            (f"{split}-images-idx3-ubyte", [2051, n, 28, 28], pixels),
+            (f"{split}-labels-idx1-ubyte", [2049, n], labels),
+        ):
+            content = b"".join(number.to_bytes(4, "big") for number in head) + body
+            (raw / name).write_bytes(content)
+            files[f"KMNIST/raw/{name}"] = hashlib.md5(content).hexdigest()
+    entry = (
+        '    "kmnist": Entry(\n        image_shape=(1, 28, 28),\n'
+        f"        classes=tuple('abcdefghij'),\n        pixel_mean=0.3,\n        pixel_std=0.3,\n"
+        f'        torchvision_class="KMNIST",\n        files={files},\n    ),\n'
+    )
+    shutil.copytree(Path(catalogue.__file__).parents[2], tmp_path / "qtlite")
+    copy = tmp_path / "qtlite/experiments/data/catalogue.py"
+    before, opening, after = copy.read_text().partition("CATALOGUE: dict[str, Entry] = {\n")
+    copy.write_text(before + opening + entry + after)
+    command = "-m qtlite.experiments.cli train --dataset kmnist --data data --epochs 1 --quiet"
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert "of 32 images of kmnist" in done.stdout

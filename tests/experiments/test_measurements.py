@@ -59,8 +59,8 @@ def test_a_measurement_without_a_seed_is_refused():
         ({"wall_seconds": "long"}, "wall_seconds: Expected `float`, got `str`"),
         ({"wall_seconds": float("nan")}, "wall_seconds: Expected `float` >= 0.0"),
         ({"results": None}, "results: Expected `object | array`, got `null`"),
-        ({"name": "../x"}, "id must be letters, digits, '_', '-' and single dots, got '../x'"),
-        ({"results": {"loss": float("nan")}}, "must be finite numbers"),
+        ({"name": "../x"}, "name must be letters, digits, '_', '-' and single dots, got '../x'"),
+        ({"results": {"loss": float("nan")}}, "must be finite JSON"),
     ],
 )
 def test_unsound_measurements_are_not_written(tmp_path, change, message):

@@ -1,5 +1,6 @@
 """Image files in, a table out."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from qtlite.experiments.cli import main
 from qtlite.experiments.inference.predict import load_classifier, probabilities, read_images
+from qtlite.experiments.models.targets import paper_cnn
 from qtlite.export import save_json, save_safetensors
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -63,6 +65,11 @@ def test_images_that_do_not_fit(tmp_path):
         read_images(png, COLOUR)
     png.write_bytes(THREE.read_bytes()[:100])
     with pytest.raises(ValueError, match="image must be a whole picture"):
+        read_images(png, GREY)
+    flipped = bytearray(THREE.read_bytes())
+    flipped[-40] ^= 1  # in the pixels, whose checksum decoders pass over
+    png.write_bytes(flipped)
+    with pytest.raises(ValueError, match="image must be a whole picture, .* checksum"):
         read_images(png, GREY)
     png.write_bytes(b"no picture")
     with pytest.raises(ValueError, match="image must be a whole picture"):
@@ -142,6 +149,15 @@ def test_models_that_cannot_be_used(tmp_path):
         ValueError, match="path must hold a model's dataset and pixels, .*`dataset`"
     ):
         load_classifier(save_safetensors(network, tmp_path / "a.safetensors"))
+    about = {"dataset": "digits", "classes": json.dumps(list("0123456789")), "relu": "true"}
+    with pytest.raises(ValueError, match="model must classify images of its dataset, got .*: "):
+        load_classifier(save_json(network, tmp_path / "b.json", about))
+    for mean, std in (("x", "1"), ("nan", "1"), ("0", "0")):
+        path = tmp_path / f"{mean}{std}.safetensors"
+        pixels = {"pixel_mean": mean, "pixel_std": std}
+        save_safetensors(paper_cnn("digits"), path, about | pixels)
+        with pytest.raises(ValueError, match="model must say the mean and .* of pixels, got .*: "):
+            load_classifier(path)
 
 
 def test_command_line_has_a_line_for_each_image(tmp_path, capsys):

@@ -60,7 +60,7 @@ def test_written_file_is_whole_and_nothing_else_is_left(tmp_path):
 def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "record.json"
     write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="record.json must be finite JSON, got Object"):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
@@ -152,7 +152,7 @@ def test_a_history_of_other_epochs_is_refused(finished, tmp_path):
 
 
 def test_numbers_that_json_lacks_are_not_written(tmp_path):
-    with pytest.raises(ValueError, match="content of .*a.json must be finite numbers, got"):
+    with pytest.raises(ValueError, match="content of .*a.json must be finite JSON, got"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
 
@@ -203,7 +203,8 @@ def test_missing_or_empty_folders_have_a_table_without_rows(tmp_path):
 
 @pytest.mark.parametrize(("fields", "departures"), [("", ()), ("epochs", ("epochs",))])
 def test_what_was_decided_once_holds(finished, tmp_path, fields, departures):
-    write_json(tmp_path / "a.json", finished)
+    old = {name: value for name, value in finished.items() if name != "departures"}
+    write_json(tmp_path / "a.json", old)
     write_json(tmp_path / "recipes/departures.json", {fields: [finished["id"]]})
     (row,) = read_runs(tmp_path).to_dict("records")
     assert row["departures"] == departures
@@ -214,3 +215,10 @@ def test_decisions_of_another_kind_are_refused(tmp_path):
     write_json(tmp_path / "recipes/departures.json", {"epochs": 3})
     with pytest.raises(ValueError, match="hold departures and ids, got .*departures.json: "):
         read_runs(tmp_path)
+
+
+def test_a_file_is_no_folder_of_records(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="folder must be a folder of records, got the file "):
+        read_records(path)

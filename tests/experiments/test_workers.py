@@ -128,7 +128,7 @@ def test_a_run_of_another_sweep_is_waited_for_and_not_trained(tmp_path):
 
     thread = threading.Thread(target=sweep)
     with claim(runs / record_id(theirs)):
-        with pytest.raises(RunInUse, match=f"which process {os.getpid()} on .* has"):
+        with pytest.raises(RunInUse, match=f"which process {os.getpid()} on .* is training"):
             run_to_files(theirs, runs, records / "x.json", progress=False)
         thread.start()
         wait_for((records / f"{record_id(ours)}.json").exists)
@@ -154,7 +154,7 @@ def test_a_killed_process_gives_its_run_back_and_its_litter_is_removed(tmp_path)
     with started(code, tmp_path, stdout=subprocess.PIPE) as owner:
         owner.stdout.readline()
         with (
-            pytest.raises(RunInUse, match=f"run must not be in training, .*process {owner.pid} on"),
+            pytest.raises(RunInUse, match=f"run must be free, .*process {owner.pid} on"),
             claim(tmp_path / "run"),
         ):
             pass

@@ -114,6 +114,7 @@ JSON_FILES = {
     "some-padding": json_file([conv(1, 1, 1, 4000), FLAT, LAST]),
     "channels": json_file([conv(1, 30_000, 1), FLAT, LAST]),
     "outer-product": json_file([FLAT, linear(784, 1), linear(1, 20_000_000 // 1000)] * 50),
+    "linear-on-channels": json_file([conv(1, 200, 1), linear(28, 3000), FLAT, LAST]),
     "pool-0": json_file([{"type": "max_pool2d", "size": 0}, FLAT, LAST]),
     "pool-huge": json_file([{"type": "max_pool2d", "size": 10**6}, FLAT, LAST]),
     "many-layers": json_file([{"type": "relu"}] * 10**6),
@@ -448,6 +449,9 @@ def found(tmp_path_factory):
         sealed(crafted / f"compressed-{name}.angles.safetensors", content)
     content = changed_header(good / "a.safetensors", put("note", ""))
     sealed(crafted / "safetensors-nan.safetensors", content[:-4] + struct.pack("<f", np.nan))
+    for end in ("safetensors", "angles.safetensors"):
+        content = changed_header(good / f"a.{end}", lambda stored: None)
+        sealed(crafted / f"integers.{end}", content.replace(b'"F32"', b'"I32"'))
     content = changed_header(good / "a.angles.safetensors", put("block", "ry_linear_cnot"))
     sealed(crafted / "compressed-nan.angles.safetensors", content[:-4] + struct.pack("<f", np.nan))
     for name, content in NPY.items():
@@ -469,6 +473,7 @@ NAMES = [
     *(f"onnx-{name}.onnx" for name in ONNX_FILES), "onnx-deep.onnx", "onnx-int8.int8.onnx",
     *(f"safetensors-{name}.safetensors" for name in (*SAFETENSORS, "nan")),
     *(f"compressed-{name}.angles.safetensors" for name in (*COMPRESSED, "nan")),
+    "integers.safetensors", "integers.angles.safetensors",
     *(f"npy-{name}.npy" for name in NPY), *(f"png-{name}.png" for name in PNG), "torch.pt2",
 ]  # fmt: skip
 

@@ -331,6 +331,8 @@ def test_networks_and_examples_that_do_not_fit(tmp_path):
             save(Sums(), torch.ones(2, 3), path)
         with pytest.raises(ValueError, match="example must hold at least 2 inputs, got 1"):
             save(nn.Linear(3, 2), torch.ones(1, 3), path)
+        with pytest.raises(ValueError, match=r"example must hold inputs .*, got shape \(2, 4\): "):
+            save(nn.Linear(3, 2), torch.ones(2, 4), path)
         with pytest.raises(ValueError, match="network must .*, got Branches"):
             save(Branches(), torch.ones(2, 3), path)
     with pytest.raises(ValueError, match="network must be float32 for JSON, got torch.float64"):
@@ -418,8 +420,25 @@ def test_int8_keeps_what_the_file_says_and_is_smaller(files, pixels, tmp_path):
     assert np.abs(ours - whole).max() < 0.2 * np.abs(whole).max()
     with pytest.raises(ValueError, match="examples must hold at least one input, got none"):
         quantise_onnx(files["onnx"], path, pixels[:0].numpy())
+    with pytest.raises(ValueError, match="source must take examples of type float64, got .*: "):
+        quantise_onnx(files["onnx"], path, pixels.double().numpy(), overwrite=True)
     with pytest.raises(FileExistsError):
         quantise_onnx(files["onnx"], path, pixels.numpy())
+
+
+@pytest.mark.parametrize("network", [None, nn.Linear])
+def test_what_is_no_network(network, tmp_path):
+    for write in (
+        lambda path: save_json(network, path),
+        lambda path: save_safetensors(network, path),
+        lambda path: save_onnx(network, torch.ones(2, 3), path),
+        lambda path: save_torch_export(network, torch.ones(2, 3), path),
+    ):
+        with pytest.raises(ValueError, match=r"network must be an nn\.Module, got "):
+            write(tmp_path / "a")
+    path = save_safetensors(nn.Linear(3, 2), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"network must be an nn\.Module, got "):
+        load_safetensors(network, path)
 
 
 def test_missing_package_says_what_to_install():

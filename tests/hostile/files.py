@@ -50,12 +50,11 @@ def make_good_files(folder: Path) -> None:
     for name in ("record.json", *IN_A_RUN):
         shutil.copy(run / name, folder / name)
     with redirect_stdout(io.StringIO()):
-        command = ["export", run.name, "--runs", str(folder / "runs"), "--to", "safetensors"]
-        assert main([*command, "--folder", str(folder), "--name", "net"]) == 0
+        command = ["export", run.name, "--runs", str(folder / "runs"), "--folder", str(folder)]
+        assert main([*command, "--name", "net", "--to", "safetensors", "compressed"]) == 0
     models = ROOT / "book" / "models"
     shutil.copy(models / "mnist-classical.json", folder / "net.json")
     shutil.copy(models / "mnist-classical.onnx", folder / "net.onnx")
-    shutil.copy(models / "mnist-qt-16.angles.safetensors", folder / "net.angles.safetensors")
     records = sorted((ROOT / "book" / "records").glob("mnist-qt-qtlite-L16-s0-*.json"))
     shutil.copy(records[0], folder / "mnist.json")
     (folder / "tables").mkdir()

@@ -53,11 +53,17 @@
     "Draw a digit with this network");
   const code = make("pre", { tabindex: 0 });
   const python = make("dialog", { class: "play-python", "aria-labelledby": "play-python-title" },
-    make("h3", { id: "play-python-title" }, "The same in Python"),
+    make("h2", { id: "play-python-title" }, "The same in Python"),
     make("p", {}, "PyTorch draws another random start, so the accuracy differs as between two seeds."), code,
     make("div", { class: "play-row" },
       button("Copy", () => copy(code.textContent, "The Python lines are copied.")),
       button("Close", () => python.close())));
+
+  python.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation(); // the theme takes the key, and the dialog would stay
+    python.close();
+  });
 
   place.append(
     make("div", { class: "play-bar" },

@@ -15,7 +15,7 @@ function qtlitePlaygroundPanels(make, charts, nEpochs) {
     confusion: ["Confusion", 290, "Test digits by their class and by the network's answer."],
   };
   const panels = Object.fromEntries(Object.entries(PANELS).map(([name, [title, height, note]]) => {
-    const heading = make("h3", {}, title);
+    const heading = make("h2", {}, title);
     const canvas = make("canvas", { role: "img", "aria-label": title });
     const figure = make("figure", { class: `play-panel play-${name}` },
       heading, canvas, make("figcaption", {}, note));

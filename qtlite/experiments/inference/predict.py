@@ -88,7 +88,7 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
     shape = CATALOGUE[about["dataset"]].image_shape
 
     def logits(pixels: np.ndarray) -> np.ndarray:
-        with reading(path, "classify such images", "model"):
+        with reading(path, "classify images of its dataset", "model"):
             batches = np.array_split(pixels, -(-len(pixels) // BATCH))
             found = np.concatenate([run(batch) for batch in batches])
             if found.shape != (len(pixels), len(classes)):
@@ -97,6 +97,7 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
                 raise ValueError("NaN or infinite logits")
         return found
 
+    logits(np.zeros((1, *shape), np.uint8))  # a file that fails later would blame the images
     return Classifier(logits, shape, classes, about)
 
 
@@ -174,8 +175,10 @@ def _read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     with (
         reading(path, "be a whole picture", "image"),
         warnings.catch_warnings(action="ignore"),  # about the size, which is checked here
+        Image.open(path, formats=("PNG", "JPEG")) as unread,
         Image.open(path, formats=("PNG", "JPEG")) as picture,
     ):
+        unread.verify()  # a PNG's checksums, which decoding passes over
         found, (width, height) = picture.mode, picture.size
         if found == mode and sorted(picture.size) == sorted(shape[1:]):
             pixels = np.asarray(ImageOps.exif_transpose(picture), dtype=np.uint8)

@@ -66,7 +66,7 @@ def write_measurement(measurement: Mapping[str, Any], folder: Path) -> Path:
         ValueError: if a field is missing or has another type, or a number is not finite.
     """
     content = check_content(measurement, Measurement, "a measurement", "one to be written")
-    path = folder / f"{check_id(content['name'])}.json"
+    path = folder / f"{check_id(content['name'], 'name')}.json"
     write_json(path, content)
     return path
 

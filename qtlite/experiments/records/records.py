@@ -101,7 +101,7 @@ def departures(config: TrainConfig) -> list[str]:
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Versions, hardware and commit of the code; call it before a run, since files may change."""
+    """Return versions, hardware and commit; call it before a run, since files may change."""
     return {
         "versions": {"python": platform.python_version(), **package_versions(PACKAGES)},
         "hardware": {
@@ -119,12 +119,12 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON to a file atomically.
 
     Raises:
-        ValueError: if a number is NaN or infinite, which JSON does not have.
+        ValueError: if the content is not of JSON's types, or a number is NaN or infinite.
     """
     try:
         text = json.dumps(content, indent=1, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(f"content of {path} must be finite numbers, got {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"content of {path} must be finite JSON, got {error}") from error
     write_text(path, text + "\n")
 
 
@@ -152,30 +152,25 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Read every record of a folder, in the order of the file names.
-
-    Args:
-        folder: holds records as ``*.json`` files; may be missing.
+    """Read every record of a folder, in the order of the file names; the folder may be missing.
 
     Raises:
-        ValueError: see ``read_record``.
+        ValueError: see ``read_record``; or if the folder is a file.
     """
-    return [read_record(path) for path in sorted(Path(folder).glob("*.json"))]
+    folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(f"folder must be a folder of records, got the file {folder}")
+    return [read_record(path) for path in sorted(folder.glob("*.json"))]
 
 
 def recorded(folder: Path) -> dict[TrainConfig, str]:
-    """Return the id of each config that has a record in a folder.
-
-    Args:
-        folder: see ``read_records``.
-    """
-    return {
-        TrainConfig.from_dict(record["config"]): record["id"] for record in read_records(folder)
-    }
+    """Return the id of each config that has a record in a folder."""
+    records = read_records(folder)
+    return {TrainConfig.from_dict(record["config"]): record["id"] for record in records}
 
 
-def check_id(name: str) -> str:
-    """Return a record's id if it can name a file in a folder and nothing outside it.
+def check_id(name: str, argument: str = "id") -> str:
+    """Return a name if it can name a file in a folder and nothing outside it.
 
     Raises:
         ValueError: if it holds more than letters, digits, ``_``, ``-`` and single dots.
@@ -185,7 +180,8 @@ def check_id(name: str) -> str:
         'digits-qt-qtlite-L16-s0-1a2b3c4d'
     """
     if not (isinstance(name, str) and re.fullmatch(r"[\w-]+(\.[\w-]+)*", name, re.ASCII)):
-        raise ValueError(f"id must be letters, digits, '_', '-' and single dots, got {name!r}")
+        rule = "letters, digits, '_', '-' and single dots"
+        raise ValueError(f"{argument} must be {rule}, got {name!r}")
     return name
 
 
@@ -231,7 +227,7 @@ def _check_against_config(record: Record, config: TrainConfig) -> None:
 
 
 def _commit() -> str | None:
-    """The commit of the package, with "+changes" where its files differ from it.
+    """The package's commit, with "+changes" where its files differ from it.
 
     COMMIT_VARIABLE gives the commit of a copy that has no repository, or an older one.
     """
@@ -240,17 +236,14 @@ def _commit() -> str | None:
 
 
 def _commit_of_checkout() -> str | None:
-    git = ["git", "-C", str(Path(__file__).parents[2])]  # the whole package, not this folder
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-C", str(Path(__file__).parents[2]), *words]  # the whole package
+        return subprocess.run(command, capture_output=True, text=True)
+
     try:
-        ours = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True)
-        if ours.returncode != 0:  # installed into somebody else's repository
-            return None
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", "--", "."],
-            capture_output=True,
-            text=True,
-        )
+        if git("ls-files", "--error-unmatch", __file__).returncode != 0:
+            return None  # installed into somebody else's repository
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".").stdout.strip()
+        return git("rev-parse", "HEAD").stdout.strip() + "+changes" * bool(changes)
     except FileNotFoundError:  # no git on this machine
         return None
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

@@ -195,7 +195,7 @@ def accuracy(
     """Return the figure of test accuracy against blocks: the paper's, and each recipe's records.
 
     Args:
-        records: any; only those of the dataset that follow their recipe are drawn.
+        runs: from ``read_runs``; only those of the dataset that follow their recipe are drawn.
         dataset: "mnist", "fashion_mnist" or "cifar10".
         recipes: those to draw.
 
@@ -221,11 +221,11 @@ def accuracy(
         if len(decayed):
             name = f"our baseline, weight decay {WEIGHT_DECAY[recipe][dataset]:g}, {recipe}"
             baselines.append({"name": name, "accuracy": accuracy_percent(decayed)[0]})
-        points = [
-            _point(select(found, model="qt", recipe=recipe, n_blocks=row.n_blocks)) for row in paper
-        ]
-        if any(points):
-            drawn.append({"name": recipe, "points": [point for point in points if point]})
+        ours = select(found, model="qt", recipe=recipe)
+        ours = ours[ours.n_blocks.isin([row.n_blocks for row in paper])]
+        if len(ours):
+            points = [_point(depth) for _, depth in ours.groupby("n_blocks")]
+            drawn.append({"name": recipe, "points": points})
     of_paper = [
         {"n_blocks": r.n_blocks, "accuracy": r.test_accuracy, "n_trainable": r.n_trainable}
         for r in paper
@@ -249,9 +249,8 @@ def _layers(net: MappingNet) -> list[dict[str, Any]]:
     ]
 
 
-def _point(runs: pd.DataFrame) -> dict[str, Any] | None:
-    if runs.empty:
-        return None
+def _point(runs: pd.DataFrame) -> dict[str, Any]:
+    """Return what the figure shows of the runs of one depth."""
     mean, deviation, _ = accuracy_percent(runs)
     seeds = zip(runs.seed, 100 * runs.test_accuracy, strict=True)
     return {

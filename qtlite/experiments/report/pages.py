@@ -1,4 +1,4 @@
-"""What a chapter shows besides figures: sentences with computed values, and how it ran."""
+"""What a chapter shows besides figures: computed sentences, tables, and how the page ran."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 
 SHOWN = ("qtlite", "torch", "tensorcircuit-ng", "numpy", "matplotlib")
 
-NO_BREAK = "\N{NO-BREAK SPACE}"
+NO_BREAK, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
+_NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?( ± [\d.]+)?( \([^)]*\))?†?|–?")
 _UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) |(?<=\d) (?=\(\d+\))")
 
 _start = time.perf_counter()
 
 
 def say(markdown: str) -> None:
-    """Show Markdown in the page: prose whose numbers are computed and so cannot go stale.
+    """Show Markdown in the page; the numbers in its sentences are computed, so they stay right.
 
-    No line breaks between a number and its error or its seeds. Outside a notebook the text is
-    printed.
+    A number stays on one line with its error and its seeds. Outside a notebook the text is printed.
 
     Example:
         >>> say(f"A block has **{6 + 7}** angles.")
@@ -40,7 +40,7 @@ def say(markdown: str) -> None:
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Show a table; columns that hold numbers alone are aligned right.
+    """Show a table; columns that hold only numbers are aligned right.
 
     Example:
         >>> show_table(["recipe", "loss / nat"], [["literal", "2.303"]])
@@ -65,9 +65,10 @@ def table_text(
     rows = [list(map(str, row)) for row in rows]
     if n_left is None:
         columns = zip(*rows, strict=True) if rows else [()] * len(head)
-        alignment = ["--:" if cells and all(map(_is_number, cells)) else ":--" for cells in columns]
+        alignment = ["--:" if _are_numbers(cells) else ":--" for cells in columns]
     else:
         alignment = ["---"] * n_left + ["--:"] * (len(head) - n_left)
+    rows = [[re.sub(r"^-(?=\d)", MINUS, cell) for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, alignment, *rows))
 
 
@@ -85,18 +86,10 @@ def folded(title: str, markdown: str) -> None:
     say(f"<details><summary>{title}</summary>\n\n{markdown}\n\n</details>")
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.replace(",", ""))
-    except ValueError:
-        return False
-    return True
-
-
 def foot() -> None:
-    """Say with which versions, in what time and with how much memory this page ran.
+    """Show the time, the memory and the package versions that this page ran with.
 
-    Time counts from the import of this module, so import it in a page's first cell.
+    The time starts when this module is imported, so import it in a page's first cell.
 
     Example:
         >>> foot()  # doctest: +ELLIPSIS
@@ -113,6 +106,10 @@ def foot() -> None:
         f"*This page ran in {seconds:.0f} s on {threads} thread{'s' if threads > 1 else ''}"
         f"{_peak_memory()}, with {', '.join(versions)}.*"
     )
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    return any(cells) and all(map(_NUMBER.fullmatch, cells))
 
 
 def _peak_memory() -> str:

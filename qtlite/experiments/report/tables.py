@@ -18,7 +18,7 @@ from qtlite.experiments.records.query import (
     with_changes,
 )
 from qtlite.experiments.records.records import write_text
-from qtlite.experiments.report.pages import table_text
+from qtlite.experiments.report.pages import MINUS, table_text
 
 DATASET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion", "cifar10": "CIFAR-10"}
 OUTDATED = "†"
@@ -65,7 +65,8 @@ def format_difference(some: pd.DataFrame, others: pd.DataFrame) -> str:
     if some.empty or others.empty:
         return "–"
     difference, error = mean_difference(some, others)
-    return f"{difference:+.2f} (1 seed)" if error is None else f"{difference:+.2f} ± {error:.2f}"
+    number = f"{difference:+.2f}".replace("-", MINUS)
+    return f"{number} (1 seed)" if error is None else f"{number} ± {error:.2f}"
 
 
 def against_controls(

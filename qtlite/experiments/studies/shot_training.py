@@ -19,17 +19,17 @@ from qtlite.experiments.train.loop import evaluate
 
 def training_with_shots(
     row: Row,
+    learning_rate: float,
     shots: Sequence[int] = (2**12, 2**14, 2**16, 2**18),
     epochs: int = 2,
-    learning_rate: float = 0.015,
 ) -> list[dict[str, Any]]:
     """Train with p^ forward and the exact derivative backward, once for each number of shots.
 
     Args:
         row: of the config, with the recipe ``qtlite``.
+        learning_rate: the peak, for Adam, see ``fit``.
         shots: values of S.
         epochs: of each training.
-        learning_rate: the peak, for Adam, see ``fit``.
 
     Returns:
         For each S, and last for exact probabilities (``n_shots`` is None): ``last_loss`` (mean of

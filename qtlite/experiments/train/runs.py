@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from qtlite.experiments.records.records import departures, read_record, record_i
 from qtlite.experiments.train.checkpoint import CHECKPOINT, read_checkpoint
 from qtlite.export import load_safetensors
 from qtlite.export.safetensors_file import read_metadata
+from qtlite.export.schema import in_one_line
 from qtlite.quantum_train import QuantumTrain
 
 NETWORK = "classical.safetensors"
@@ -40,13 +41,6 @@ class FinishedRun:
     record: dict[str, Any]
     classical: nn.Module
     model: QuantumTrain | None
-
-
-class _Stored(TypedDict):
-    """What is read of a finished run's checkpoint."""
-
-    config: dict[str, Any]
-    history: list[Any]
 
 
 def find_record(name: str, records: Path, runs: Path) -> Path:
@@ -169,9 +163,11 @@ def load_model(model: nn.Module, path: Path) -> None:
         ValueError: if the checkpoint is damaged or of another model.
     """
     try:
-        model.load_state_dict(read_checkpoint(path, TypedDict("Model", {"model": dict}))["model"])
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"runs must hold the run's checkpoint, got {path}: {error}") from error
+        model.load_state_dict(read_checkpoint(path)["model"])
+    except (LookupError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"runs must hold the run's checkpoint, got {path}: {in_one_line(error)}"
+        ) from error
 
 
 def trained_models(
@@ -230,7 +226,7 @@ def finished_run(runs: Path, config: TrainConfig) -> Path:
 def _finished(runs: Path, name: str) -> Iterator[tuple[Path, TrainConfig]]:
     """Folders, with their configs, of finished runs whose names begin with ``name``."""
     for path in sorted(runs.glob(f"{name}-*/{CHECKPOINT}")):
-        content = read_checkpoint(path, _Stored)
+        content = read_checkpoint(path)
         try:
             config = TrainConfig.from_dict(content["config"])
         except ValueError:  # fields of another version of the package

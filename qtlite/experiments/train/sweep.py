@@ -65,7 +65,7 @@ def claim(folder: Path, *, wait: bool = False) -> Iterator[None]:
         with suppress(OSError):  # it has just ended, or Windows does not let others read
             owner = path.read_text(encoding="utf-8").strip()
         raise RunInUse(
-            f"run must not be in training, got {folder}, which {owner or 'another process'} has"
+            f"run must be free, got {folder}, which {owner or 'another process'} is training"
         ) from None
     try:
         with suppress(OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,29 +149,28 @@ SHORT_TRIALS: Trials = {
 }
 
 
-def _trials(recipe: str, dataset: str, trials: Trials, common: Changes | None = None) -> list[Run]:
-    """The runs of some trials, with the changes that all of them share."""
-    return [(recipe, dataset, {**(common or {}), **changes}) for changes in trials.values()]
+def _with(recipe: str, dataset: str, *changes: Changes, **common: Any) -> list[Run]:
+    """A recipe's runs with these changes, each on top of what all of them have in common."""
+    return [(recipe, dataset, {**common, **own}) for own in changes]
 
 
-def _choices() -> list[Run]:
+def _choices() -> Iterator[Run]:
     """Learning rates of QT and of every control: the present one, the next lower, the next higher.
 
     If a neighbour is better, it becomes the recipe's rate and the sweep is run again, until both
     neighbours are worse. (Rows that take over their rates keep them.)
     """
-    runs = []
     for dataset, n_blocks, models, changes in CHOICE_ROWS:
         for model in models:
-            row = {"model": model, "n_blocks": n_blocks, **changes}
+            row = {"model": model, "n_blocks": n_blocks, "n_validation": 5000, **changes}
             present = recipe_config("qtlite", dataset, **row).learning_rate
             lower = max(rate for rate in CHOICE_LEARNING_RATES if rate < present / 1.5)
             higher = min(rate for rate in CHOICE_LEARNING_RATES if rate > present * 1.5)
             for rate in (present, lower, higher):
-                row = {**row, "learning_rate": rate, "n_validation": 5000}
-                runs.append(("qtlite", dataset, row))
-    return runs
+                yield "qtlite", dataset, {**row, "learning_rate": rate}
 
+
+_DATASETS = tuple(PAPER_TABLES.values())
 
 SWEEPS: dict[str, list[Run]] = {
     **{
@@ -181,52 +180,47 @@ SWEEPS: dict[str, list[Run]] = {
         ]
         for name, dataset in PAPER_TABLES.items()
     },
-    "qcml": [("qtlite", dataset, {"model": "qcml"}) for dataset in PAPER_TABLES.values()],
+    "qcml": [("qtlite", dataset, {"model": "qcml"}) for dataset in _DATASETS],
     "no-relu": [
-        ("qtlite", dataset, {"model": "classical", "relu": False})
-        for dataset in PAPER_TABLES.values()
+        ("qtlite", dataset, {"model": "classical", "relu": False}) for dataset in _DATASETS
     ],
     "controls": [
         ("qtlite", dataset, {"model": model, "n_blocks": n_blocks})
         for dataset, n_blocks in CONTROL_ROWS
         for model in ("qt", *CONTROLS)
     ],
-    "choices": _choices(),
-    "ablation": _trials("qtlite", "mnist", ABLATION),
-    "cifar-trials": _trials("qtlite", "cifar10", CIFAR_TRIALS, CIFAR_TRIAL),
+    "choices": list(_choices()),
+    "ablation": _with("qtlite", "mnist", *ABLATION.values()),
+    "cifar-trials": _with("qtlite", "cifar10", *CIFAR_TRIALS.values(), **CIFAR_TRIAL),
     "decay-trials": [
         *(
             run
-            for dataset in PAPER_TABLES.values()
-            for run in _trials("qtlite", dataset, DECAY_TRIALS, BASELINE_TRIAL)
+            for d in _DATASETS
+            for run in _with("qtlite", d, *DECAY_TRIALS.values(), **BASELINE_TRIAL)
         ),
-        *_trials("thorough", "cifar10", LONG_DECAY_TRIALS, BASELINE_TRIAL),
+        *_with("thorough", "cifar10", *LONG_DECAY_TRIALS.values(), **BASELINE_TRIAL),
     ],
     "decay": [
         (recipe, dataset, {"model": "classical", "weight_decay": decay})
         for recipe, decays in WEIGHT_DECAY.items()
         for dataset, decay in decays.items()
     ],
-    "usual-trials": _trials("thorough", "cifar10", BASELINE_TRIALS, BASELINE_TRIAL),
-    "hypernetwork-trials": _trials("thorough", "cifar10", HYPERNETWORK_TRIALS, HYPERNETWORK_TRIAL),
+    "usual-trials": _with("thorough", "cifar10", *BASELINE_TRIALS.values(), **BASELINE_TRIAL),
+    "hypernetwork-trials": _with(
+        "thorough", "cifar10", *HYPERNETWORK_TRIALS.values(), **HYPERNETWORK_TRIAL
+    ),
     "thorough-controls": [
         ("thorough", dataset, {"model": model, "n_blocks": n_blocks})
         for (dataset, n_blocks), models in THOROUGH_CONTROLS.items()
         for model in models
     ],
-    "thorough-trials": _trials("thorough", "fashion_mnist", THOROUGH_TRIALS, THOROUGH_TRIAL),
-    "short-trials": _trials("qtlite", "fashion_mnist", SHORT_TRIALS, SHORT_TRIAL),
+    "thorough-trials": _with(
+        "thorough", "fashion_mnist", *THOROUGH_TRIALS.values(), **THOROUGH_TRIAL
+    ),
+    "short-trials": _with("qtlite", "fashion_mnist", *SHORT_TRIALS.values(), **SHORT_TRIAL),
     "generalization": [
-        (
-            "qtlite",
-            "mnist",
-            {
-                "model": model,
-                "n_blocks": n_blocks,
-                "n_train": None if n_train == TRAINING_SIZES[-1] else n_train,
-            },
-        )
-        for n_train in TRAINING_SIZES
+        ("qtlite", "mnist", {"model": model, "n_blocks": n_blocks, **images})
+        for images in [*({"n_train": n} for n in TRAINING_SIZES[:-1]), {}]
         for model, n_blocks in (("qt", 16), ("qt", 121), ("classical", 16))
     ],
 }
