@@ -136,9 +136,9 @@ class QuantumTrain(GeneratedNetwork):
         names: the target's parameters to generate; all of them if left out.
         feature: what the mapping net sees of p: "raw", "scaled", "root", or a function from p,
             shape (2**N,), to the same shape.
-        normalisation: "none", "tensor" or "row", see ``normalise_weights``. Unless it is "none", the
-            mapping net's last layer is rescaled so that the numbers start with mean 0 and standard
-            deviation 1: load a trained net with ``load_state_dict`` afterwards.
+        normalisation: "none", "tensor" or "row", see ``normalise_weights``. Unless it is "none",
+            the mapping net's last layer is rescaled so that the numbers start with mean 0 and
+            standard deviation 1: load a trained net with ``load_state_dict`` afterwards.
         weight_gain: scale of normalised weights, see ``weight_scales``.
         generator: source of the random start; PyTorch's global one if left out.
 
