@@ -118,13 +118,11 @@ def check_cost(n_numbers: int, n_products: int) -> None:
         )
 
 
-def check_tensors(network: nn.Module, again: nn.Module) -> None:
-    """Raise a RuntimeError if a network's file does not give its tensors bit for bit."""
-    before, after = network.state_dict(), again.state_dict()
-    if len(before) != len(after) or not all(
-        torch.equal(a.cpu(), b.cpu()) for a, b in zip(before.values(), after.values(), strict=True)
-    ):
-        raise RuntimeError("the written file must give the network's tensors, got others")
+def check_tensors(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    """Raise a RuntimeError if a file does not give the tensors it was written with bit for bit."""
+    pairs = zip(before.values(), after.values(), strict=True)
+    if len(before) != len(after) or not all(torch.equal(a.cpu(), b.cpu()) for a, b in pairs):
+        raise RuntimeError("the written file must give the same tensors, got others")
 
 
 def check_outputs(expected: Tensor, found: Tensor) -> None:
