@@ -103,6 +103,7 @@
     run = { id: run.id + 1, state, name: nameOf(state), points: [], losses: [], start: null };
     isPlaying = false;
     send("reset", { state, run: run.id });
+    says.textContent = "Untrained: the network guesses. Press Train.";
     settings.show(state);
     showButtons();
   }
@@ -250,10 +251,10 @@
     if (place.clientWidth !== width) drawAll();
     width = place.clientWidth;
   }).observe(place);
+  send("digits", { digits: qtliteDigits });
+  restart();
   if (refused.length) {
     says.textContent = `The page has no such choice: ${refused.join(", ")}. It uses the default.`;
   }
-  send("digits", { digits: qtliteDigits });
-  restart();
   performance.mark("playground-interactive"); // for the tests of speed
 })();
