@@ -30,7 +30,7 @@ from qtlite.quantum_train import QuantumTrain
 _MAP = "quantum_train"  # the metadata entry that says how to build the map from angles to weights
 _TOLERANCE = 1e-3  # of fingerprints, relative to a tensor's norm; rounding is below 1e-5
 
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]  # a file of 1 MB could hold 250,000 blocks
 
 
 class _Options(Struct, forbid_unknown_fields=True):

@@ -338,6 +338,7 @@ COMPRESSED = {
     "rows-off": put("scales", "0.weight", "has_rows", False),
     "huge-scale": put("scales", "9.weight", "scale", 1e300),
     "many-blocks": put("options", "n_blocks", 10**12),
+    "more-blocks": put("options", "n_blocks", 3),
     "no-angles": put("options", "angles_per_block", 0),
     "many-angles": put("options", "angles_per_block", 10**12),
     "wide": put("options", "hidden", [10**9, 10**9]),
