@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.atomic import whole_file
+from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line
 from qtlite.export.seal import OPEN_SEAL
 
@@ -67,7 +67,7 @@ def new_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         yield unfinished
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.export.atomic import whole_file
+from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line
 
 CHECKPOINT = "checkpoint.pt"
@@ -55,7 +55,7 @@ def write_checkpoint(path: Path, run: Run) -> None:
         "history": run.history,
         "parts": run.parts,
     }
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         try:
             torch.save(content, unfinished)
         except RuntimeError as error:  # PyTorch's, which does not say that the disk is full
