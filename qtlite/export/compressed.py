@@ -152,9 +152,10 @@ def load_compressed(
     with reading(path, "generate the weights that it was written with"), torch.no_grad():
         weights = model.weights()
         check_finite((*model.named_parameters(), *weights.items()), "file")
-        for name, given in (stored.fingerprint or {}).items():
-            limit = _TOLERANCE * weights[name].double().norm()
-            for ours, theirs in zip(_fingerprint(weights[name]), given, strict=True):
+        given = stored.fingerprint
+        for name, weight in weights.items() if given is not None else ():
+            limit = _TOLERANCE * weight.double().norm()
+            for ours, theirs in zip(_fingerprint(weight), given[name], strict=True):
                 if abs(ours - theirs) > limit:
                     raise ValueError(f"{name!r} differs")
     return model.eval(), metadata

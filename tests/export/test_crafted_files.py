@@ -350,7 +350,7 @@ COMPRESSED = {
     "escape-name": put("shapes", {"\x1b[2J\u202e": [1]}),
     "huge-shape": put("shapes", "0.weight", [2**40, 2**40]),
     "short-fingerprint": put("fingerprint", "0.weight", [1.0]),
-    "unknown-fingerprint": put("fingerprint", "x", [1.0, 1.0, 1.0]),
+    "no-fingerprint": put("fingerprint", {}),
 }
 
 
