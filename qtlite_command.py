@@ -16,8 +16,7 @@ from typing import Any
 RESUMED = {"train", "sweep"}  # commands that continue an interrupted run
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends the program wherever Ctrl-C does."""
+ENDINGS = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "terminated")}
 
 
 class Stream:
@@ -55,26 +54,38 @@ def main() -> int:
     """Run the command line and return the exit status: 130 after Ctrl-C, 143 after SIGTERM."""
     sys.stdout = Stream(sys.stdout or StringIO(), BrokenPipeError)  # None: closed at the start
     sys.stderr = Stream(sys.stderr or StringIO(), OSError, ValueError)
+    run, received = None, []
+
+    def stop(number: int, frame: Any) -> None:
+        if run is None:  # NumPy and PyTorch crash or go on by halves if their import is interrupted
+            os._exit(_say_ended(number))
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as for a shell's background jobs
+            signal.signal(number, stop)
+    status = 2
     try:
-        signal.signal(signal.SIGTERM, _terminate)
         from qtlite.experiments.cli import main as run
 
-        return run()
-    except Terminated:
-        status, what = 143, "terminated"
+        status = run()
     except KeyboardInterrupt:
-        status, what = 130, "interrupted"
+        pass
     except ImportError as error:
-        status, what = 2, str(error)
-    goes_on = status != 2 and RESUMED & set(sys.argv[1:2])
-    with suppress(KeyboardInterrupt):  # a second Ctrl-C
-        what_next = "; the same command goes on from here" if goes_on else ""
-        print(f"qtlite: {what}{what_next}", file=sys.stderr, flush=True)
+        print(f"qtlite: {error}", file=sys.stderr)
+    for number in ENDINGS:  # nothing is left to stop
+        signal.signal(number, signal.SIG_IGN)
+    # even if a library has turned our exception into another one
+    return _say_ended(received[0]) if received else status
+
+
+def _say_ended(number: int) -> int:
+    """Print how the program ended, and return the exit status."""
+    status, what = ENDINGS[number]
+    what_next = "; the same command goes on from here" if RESUMED & set(sys.argv[1:2]) else ""
+    print(f"qtlite: {what}{what_next}", file=sys.stderr, flush=True)
     return status
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise Terminated
 
 
 if __name__ == "__main__":

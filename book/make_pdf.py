@@ -27,7 +27,8 @@ LARGEST = 10e6  # bytes
 TITLE = "qtlite: Quantum-Train from circuit to network"
 LEFT_OUT = ".headerlink, .copybtn, script, button, .live-drawn, form.quick-check details"
 STYLE = """
-* { box-shadow: none !important; filter: none !important; } /* would be printed as pictures */
+/* these would be printed as pictures */
+* { border-radius: 0 !important; box-shadow: none !important; filter: none !important; }
 html, body { background: white; display: block; font-size: 10pt; height: auto; }
 html, body { overflow: visible; }
 main.bd-content, article { display: block; max-width: none; padding: 0; width: 100%; }

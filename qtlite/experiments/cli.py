@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
         return 0
     except (ImportError, ValueError, OSError, RuntimeError, MemoryError) as error:
-        message = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split()) or type(error).__name__
+        message = "".join(c if c.isprintable() else f"{c!a}"[1:-1] for c in text)
         missing = isinstance(error, ModuleNotFoundError) and "pip install" not in message
         print(f"qtlite: {message}{f': {INSTALL}' if missing else ''}", file=sys.stderr)
         return 2

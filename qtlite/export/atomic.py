@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Atomic writes: a file is complete, or it does not exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNFINISHED = ".unfinished"  # the end of the name of a file that is being writte
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; the file takes its name once it is complete.
 
     Where writing fails, nothing is left of the attempt and an older file stays as it was. The
@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "note.txt"
-        ...     with whole_file(path) as unfinished:
+        ...     with atomic_write(path) as unfinished:
         ...         _ = unfinished.write_text("done")
         ...     path.read_text()
         'done'

@@ -122,7 +122,7 @@ def save_json(
     with new_file(path, overwrite) as unfinished:
         unfinished.write_bytes(msgspec.json.encode(content))
         seal_file(unfinished)
-        check_tensors(network, load_json(unfinished)[0])
+        check_tensors(network.state_dict(), load_json(unfinished)[0].state_dict())
     return Path(path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.atomic import whole_file
+from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line
 from qtlite.export.seal import OPEN_SEAL
 
@@ -67,7 +67,7 @@ def new_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         yield unfinished
 
 
@@ -118,13 +118,11 @@ def check_cost(n_numbers: int, n_products: int) -> None:
         )
 
 
-def check_tensors(network: nn.Module, again: nn.Module) -> None:
-    """Raise a RuntimeError if a network's file does not give its tensors bit for bit."""
-    before, after = network.state_dict(), again.state_dict()
-    if len(before) != len(after) or not all(
-        torch.equal(a.cpu(), b.cpu()) for a, b in zip(before.values(), after.values(), strict=True)
-    ):
-        raise RuntimeError("the written file must give the network's tensors, got others")
+def check_tensors(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    """Raise a RuntimeError if a file does not give the tensors it was written with bit for bit."""
+    pairs = zip(before.values(), after.values(), strict=True)
+    if len(before) != len(after) or not all(torch.equal(a.cpu(), b.cpu()) for a, b in pairs):
+        raise RuntimeError("the written file must give the same tensors, got others")
 
 
 def check_outputs(expected: Tensor, found: Tensor) -> None:

@@ -65,7 +65,7 @@ def save_safetensors(
         for tensor in again.state_dict().values():
             tensor.zero_()  # what the file lacks cannot pass for read
         load_safetensors(again, unfinished)
-        check_tensors(network, again)
+        check_tensors(network.state_dict(), again.state_dict())
     return Path(path)
 
 

@@ -66,7 +66,7 @@ def test_learning_rates_are_the_recipes():
     states = [
         ({"blocks": 16}, {"model": "qt"}),
         ({"blocks": 5}, {"model": "qt", "n_blocks": 5}),
-        ({"entanglement": "none", "blocks": 7}, {"model": "no_entanglement", "n_blocks": 7}),
+        ({"entanglement": "none", "blocks": 7}, {"model": "qt", "n_blocks": 7}),
         *(
             ({"source": name}, {"model": name})
             for name in ("frozen_circuit", "hypernetwork", "random_subspace")

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from qtlite.experiments import cli
 from qtlite.experiments.cli import main
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.recipes import RECIPES, recipe_config
@@ -32,7 +31,7 @@ def asked(monkeypatch, tmp_path):
         configs.append(config)
         raise RuntimeError("not trained")
 
-    monkeypatch.setattr(cli, "run_to_files", record_only)
+    monkeypatch.setattr("qtlite.experiments.train.sweep.run_to_files", record_only)
     monkeypatch.chdir(tmp_path)
 
     def ask(command):
@@ -78,7 +77,7 @@ def test_measurements_commands_ask_for_them(monkeypatch, tmp_path, capsys):
         asked.append((name, dataset, n_blocks))
         raise RuntimeError("not measured")
 
-    monkeypatch.setattr(cli, "measure", ask_only)
+    monkeypatch.setattr("qtlite.experiments.studies.run_study", ask_only)
     _, rows = reproducing.measurement_rows(MEASUREMENTS)
     assert len(rows) == len(MEASUREMENTS) > 0
     for name, command, *_ in rows:

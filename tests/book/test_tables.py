@@ -175,6 +175,9 @@ def test_tables_stand_between_the_readmes_comments_and_nowhere_else(tmp_path):
     path.write_text("no comments")
     with pytest.raises(ValueError, match="path must hold the comments .* got .*README.md without"):
         write_readme(frame(), path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"path must be a text file, got .*README\.md: "):
+        write_readme(frame(), path)
 
 
 @pytest.mark.parametrize("name", ["README.md", *(f"book/tables/{d}.md" for d in TABLES)])

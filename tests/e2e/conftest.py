@@ -65,23 +65,16 @@ def sizes():
 
 
 @pytest.fixture
-def colours():
-    """The reader's colour scheme: "light" or "dark"."""
-    return "light"
-
-
-@pytest.fixture
 def problems():
     """What went wrong on the page so far, one line each; ``page`` fills it."""
     return []
 
 
 @pytest.fixture
-def page(browser, site, size, colours, problems):
+def page(browser, site, size, problems):
     """An empty tab that reports errors and reaches no host but ``site``."""
     width, height = SIZES[size]
-    viewport = {"width": width, "height": height}
-    context = browser.new_context(viewport=viewport, color_scheme=colours)
+    context = browser.new_context(viewport={"width": width, "height": height})
 
     def refuse(route):
         problems.append(f"asks another host: {route.request.url}")

@@ -44,7 +44,7 @@ def train(page, until):
     wait_for_step(page, until)
     if until < 240:
         page.get_by_role("button", name="Pause").click()
-        page.get_by_role("button", name="Train", exact=True).wait_for()
+    page.wait_for_selector("#qtlite-playground[data-running='false']", timeout=SLOW_MACHINE)
 
 
 def pictures(page, *names):
@@ -89,7 +89,6 @@ def test_step_pause_and_reset(page, site):
     wait_for_step(page, 1)
     assert place.get_attribute("data-step") == "1"
     train(page, until=3)
-    page.wait_for_timeout(2000)  # for the step that was under way
     paused = place.get_attribute("data-step")
     page.wait_for_timeout(1000)
     assert place.get_attribute("data-step") == paused
@@ -213,7 +212,7 @@ def test_exercises_set_the_choices(page, site):
         query = links.nth(i).get_attribute("href").partition("?")[2]
         links.nth(i).click()
         assert parse_qs(urlsplit(page.url).query) == parse_qs(query)
-    assert page.locator(".play-says").inner_text() == ""
+    assert page.locator(".play-says").inner_text().startswith("Untrained")
     assert page.evaluate("document.activeElement.textContent") == "Train"
 
 
@@ -413,7 +412,7 @@ def threads(events):
 
 
 @pytest.mark.slow
-def test_speed_on_one_core(page, site, trace):
+def test_speed_on_one_core(page, site, trace, record_property):
     """CPU time, for the machine may be busy; on a free core it is the time taken."""
     place = open_playground(page, site)
     page.evaluate("performance.mark('click')")
@@ -434,6 +433,7 @@ def test_speed_on_one_core(page, site, trace):
         "training": sum(between(worker, marks["click"], np.inf)) / 1e3,
         "longest task / ms": max(between(main, marks["click"], np.inf)),
     }
+    record_property("times", times)
     limits = {"interactive": 1, "first loss": 2, "training": 30, "longest task / ms": 50}
     assert all(times[name] <= limit for name, limit in limits.items()), times
     assert all(a <= b for a, b in pairwise(sorted(marks.values())))

@@ -109,7 +109,10 @@ def test_toy_networks_lose_with_noise_and_get_it_back():
             "error_rate must be between 0 and 1, got -0.1",
         ),
         (lambda: survival(2, 1, 1.5), "error_rate must be between 0 and 1, got 1.5"),
-        (lambda: unmix(torch.ones(2) / 2, 0.0), "surviving must be above 0, got 0.0"),
+        (
+            lambda: unmix(torch.ones(2) / 2, 0.0),
+            "surviving must be above 0 and at most 1, got 0.0",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -94,6 +94,9 @@ def test_images_that_do_not_fit(tmp_path):
         read_images(npy, GREY)
     with pytest.raises(ValueError, match="image must be a .png, .jpg or .npy file"):
         read_images(__file__, GREY)
+    for shape in ((28, 28), (2, 28, 28), ()):
+        with pytest.raises(ValueError, match=r"shape must be \(1 or 3, height, width\), got "):
+            read_images(THREE, shape)
     with pytest.raises(FileNotFoundError, match="image must be a file, got none.png"):
         read_images("none.png", GREY)
 
@@ -124,6 +127,10 @@ def test_names_of_files_do_not_reach_the_terminal_raw(tmp_path, capsys):
     image.write_bytes(THREE.read_bytes())
     assert main(["predict", str(BOOK / "models" / "mnist-qt-16.json"), str(image)]) == 0
     printed = capsys.readouterr().out
+    assert "\\x1b[2J.png" in printed
+    assert "\x1b" not in printed
+    assert main(["predict", str(image), str(image)]) == 2
+    printed = capsys.readouterr().err
     assert "\\x1b[2J.png" in printed
     assert "\x1b" not in printed
 

@@ -242,8 +242,26 @@ def test_network_from_exact_probabilities_is_the_models_own():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sample_frequencies(P, 0), "n_shots must be at least 1, got 0"),
-        (lambda: SampledQNN(QNN(2, 1), 0), "n_shots must be at least 1, got 0"),
+        (lambda: sample_frequencies(P, 0), "n_shots must be an integer from 1 to .*, got 0"),
+        (lambda: sample_frequencies(P, 1.5), "n_shots must be an integer from 1 to .*, got 1.5"),
+        (lambda: sample_frequencies(P, 2**33), "n_shots must be an integer .*, got 8589934592"),
+        (lambda: SampledQNN(QNN(2, 1), 0), "n_shots must be an integer from 1 to .*, got 0"),
+        (
+            lambda: parameter_shift(QNN(2, 1), torch.ones(4), n_shots=-1),
+            "n_shots must be an integer from 1 to .*, got -1",
+        ),
+        (
+            lambda: sample_frequencies(torch.ones(3) / 3, 1),
+            r"probabilities must have shape \(2\*\*N,\) or \(B, 2\*\*N\), got \(3,\)",
+        ),
+        (
+            lambda: sample_frequencies(torch.tensor([1.5, -0.5]), 1),
+            "probabilities must be >= 0 and sum to 1, got -0.5 and 1",
+        ),
+        (
+            lambda: sample_frequencies(torch.tensor([[1.0, 0.0], [0.5, torch.nan]]), 1),
+            "probabilities must be >= 0 and sum to 1, got nan and nan",
+        ),
         (lambda: SampledQNN(QNN(2, 1), 1, "exact"), "gradient must be one of .*, got 'exact'"),
         (
             lambda: parameter_shift(QNN(2, 1), torch.ones(3)),

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,7 +111,8 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path):
     ("name", "n_seeds", "message"),
     [
         ("table4", 1, "name must be one of .*, got 'table4'"),
-        ("table1", 0, "n_seeds must be at least 1, got 0"),
+        ("table1", 0, "n_seeds must be a whole number between 1 and 1000, got 0"),
+        ("table1", "2", "n_seeds must be a whole number between 1 and 1000, got '2'"),
     ],
 )
 def test_bad_input(name, n_seeds, message):
@@ -123,6 +125,10 @@ def test_other_recipes_are_for_the_papers_tables():
         ValueError, match=r"recipes must be \('qtlite',\) for 'controls', got .*literal"
     ):
         sweep_configs("controls", ["literal"])
+    for wrong in ([], "qtlite", None):
+        message = re.escape(f"recipes must be a list of at least one name, got {wrong!r}")
+        with pytest.raises(ValueError, match=message):
+            sweep_configs("table1", wrong)
 
 
 def test_a_list_of_runs_is_read_with_the_recipe_filling_in(tmp_path):

@@ -106,8 +106,12 @@ def test_measured_rows():
             lambda: loss_gradient_variance(nn.Linear(2, 2), None, None, 1, 1, seeded()),
             "n_draws must be at least 2, got 1",
         ),
-        (lambda: classifier_of_size(6), "n_qubits must be at least 7, got 6"),
-        (lambda: fit_line([0, 1, 1], [0, 1, 2]), "x must have at least 3 different values, got 2"),
+        (lambda: classifier_of_size(6), "n_qubits must be an integer from 7 to 30, got 6"),
+        (
+            lambda: fit_line([0, 1, 1], [0, 1, 2]),
+            "x must have at least 3 different values, got .0, 1",
+        ),
+        (lambda: fit_line([0, 1, 2], [0, 1]), "x and y must have one length, got 3 and 2"),
         (lambda: fit_line([0, 1, 2], [0, 1, -np.inf]), r"x and y must be finite, got .*-inf"),
     ],
 )

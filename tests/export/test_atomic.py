@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from qtlite.export.atomic import whole_file
+from qtlite.export.atomic import atomic_write
 
 # RLIMIT_FSIZE, without the signal that it sends, makes writing fail as a full disk does
 FULL = """
 import resource, signal
 from pathlib import Path
-from qtlite.export.atomic import whole_file
+from qtlite.export.atomic import atomic_write
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    with whole_file(Path("big")) as unfinished:
+    with atomic_write(Path("big")) as unfinished:
         unfinished.write_bytes(bytes(5000))
 except OSError as error:
     print(error)
@@ -42,7 +42,7 @@ def test_content_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", spy)
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("done")
     assert synchronised[0] == (4, False)
     assert path.read_text() == "done"
@@ -61,7 +61,7 @@ def test_leftovers_of_dead_processes_are_removed_and_others_stay(tmp_path):
     }
     for name in names:
         (tmp_path / name).touch()
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("{}")
     left = {p.name for p in Path(tmp_path).iterdir()}
     assert left == {name for name, stays in names.items() if stays} | {"a.json"}
@@ -69,7 +69,7 @@ def test_leftovers_of_dead_processes_are_removed_and_others_stay(tmp_path):
 
 def test_what_fails_leaves_nothing_and_tells_its_own_error(tmp_path):
     def write_half():
-        with whole_file(tmp_path / "a") as unfinished:
+        with atomic_write(tmp_path / "a") as unfinished:
             unfinished.write_text("half")
             raise OSError("mine")
 

@@ -338,6 +338,7 @@ COMPRESSED = {
     "rows-off": put("scales", "0.weight", "has_rows", False),
     "huge-scale": put("scales", "9.weight", "scale", 1e300),
     "many-blocks": put("options", "n_blocks", 10**12),
+    "more-blocks": put("options", "n_blocks", 3),
     "no-angles": put("options", "angles_per_block", 0),
     "many-angles": put("options", "angles_per_block", 10**12),
     "wide": put("options", "hidden", [10**9, 10**9]),
@@ -349,7 +350,7 @@ COMPRESSED = {
     "escape-name": put("shapes", {"\x1b[2J\u202e": [1]}),
     "huge-shape": put("shapes", "0.weight", [2**40, 2**40]),
     "short-fingerprint": put("fingerprint", "0.weight", [1.0]),
-    "unknown-fingerprint": put("fingerprint", "x", [1.0, 1.0, 1.0]),
+    "no-fingerprint": put("fingerprint", {}),
 }
 
 

@@ -177,7 +177,7 @@ def test_a_file_that_was_not_read_back_is_not_kept(tmp_path, monkeypatch):
     from qtlite.export import safetensors_file
 
     monkeypatch.setattr(safetensors_file, "load_safetensors", lambda *_: {})
-    with pytest.raises(RuntimeError, match="must give the network's tensors, got others"):
+    with pytest.raises(RuntimeError, match="must give the same tensors, got others"):
         save_safetensors(nn.Linear(3, 2), tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
 

@@ -116,7 +116,6 @@ def test_imports_go_one_way():
     )
 
 
-@pytest.mark.xfail(strict=False, reason="modules are still being moved")
 def test_every_module_of_experiments_has_a_level():
     named = [name for name in MODULES if _is_in(name, "qtlite.experiments")]
     _report([name for name in named if name != "qtlite.experiments" and _level(name) is None])

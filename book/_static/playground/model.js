@@ -33,9 +33,8 @@ function qtlitePlaygroundModel({ PortableRandom }, engine, { Network }) {
   }
 
   /* The recipe's peak learning rate: chosen on held-out images of MNIST, see qtlite's recipes. */
-  function recipeRate({ source, blocks, entanglement }) {
-    const trained = entanglement === "none" ? 0.0825 : 0.015;
-    if (source === "circuit") return Math.round((1e4 * trained * 4) / Math.sqrt(blocks)) / 1e4;
+  function recipeRate({ source, blocks }) {
+    if (source === "circuit") return Math.round((1e4 * 0.015 * 4) / Math.sqrt(blocks)) / 1e4;
     return { frozen_circuit: 0.03, hypernetwork: 0.08, random_subspace: 0.2 }[source];
   }
 

@@ -17,6 +17,7 @@
   let run = { id: 0, points: [], losses: [] };
   let kept = [];
   let shown = null; // the newest snapshot
+  let tested = null; // the newest with a test: weights and accuracy belong together
   let images = null;
   let isPlaying = false;
 
@@ -102,6 +103,7 @@
     run = { id: run.id + 1, state, name: nameOf(state), points: [], losses: [], start: null };
     isPlaying = false;
     send("reset", { state, run: run.id });
+    says.textContent = "Untrained: the network guesses. Press Train.";
     settings.show(state);
     showButtons();
   }
@@ -130,6 +132,7 @@
     const epochOf = (step) => step / snapshot.stepsPerEpoch;
     for (const item of snapshot.losses) run.losses.push([epochOf(item.step + 1), item.loss]);
     if (snapshot.test) {
+      tested = snapshot;
       if (run.points.at(-1)?.[0] === epochOf(snapshot.step)) run.points.pop();
       run.points.push([epochOf(snapshot.step), 100 * snapshot.test.accuracy]);
     }
@@ -142,6 +145,7 @@
       performance.mark("playground-loss"); // for the tests of speed
     }
     place.dataset.step = snapshot.step;
+    place.dataset.running = snapshot.isPlaying;
     place.dataset.accuracy = shown.test.accuracy;
     showScores();
     showButtons();
@@ -204,8 +208,8 @@
   }
 
   const file = () => qtlitePlaygroundFile.write({
-    weights: shown.weights, name: run.name, nTrained: counts(run.state).total, accuracy: shown.test.accuracy,
-    nEpochs: Math.floor(shown.step / shown.stepsPerEpoch), tensors: library.TENSORS,
+    weights: tested.weights, name: run.name, nTrained: counts(run.state).total, accuracy: tested.test.accuracy,
+    nEpochs: Math.floor(tested.step / tested.stepsPerEpoch), tensors: library.TENSORS,
     mean: library.PIXEL_MEAN, std: library.PIXEL_STD,
   });
 
@@ -247,10 +251,10 @@
     if (place.clientWidth !== width) drawAll();
     width = place.clientWidth;
   }).observe(place);
+  send("digits", { digits: qtliteDigits });
+  restart();
   if (refused.length) {
     says.textContent = `The page has no such choice: ${refused.join(", ")}. It uses the default.`;
   }
-  send("digits", { digits: qtliteDigits });
-  restart();
   performance.mark("playground-interactive"); // for the tests of speed
 })();

@@ -128,10 +128,13 @@ def read_images(
         uint8, shape (n, channels, height, width).
 
     Raises:
-        ValueError: if the file is no image, or one of another size, colour or type.
+        ValueError: if the file is no image, or one of another size, colour or type, or ``shape`` is
+            of no image.
         FileNotFoundError: if there is no such file.
     """
     path = Path(path)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(f"shape must be (1 or 3, height, width), got {shape}")
     if not path.is_file():
         raise FileNotFoundError(f"image must be a file, got {path}")
     if path.suffix.lower() == ".npy":

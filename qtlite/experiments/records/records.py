@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.recipes import recipe_config
-from qtlite.export.atomic import whole_file
+from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line, read_json
 
 COMMIT_VARIABLE = "QTLITE_COMMIT"
@@ -130,7 +130,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text to a file atomically, with the same bytes on every system."""
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
 
 

@@ -51,9 +51,12 @@ def write_readme(runs: pd.DataFrame, path: Path) -> None:
         path: a text file with a start comment and an end comment for each of ``README_TABLES``.
 
     Raises:
-        ValueError: if a comment is missing.
+        ValueError: if a comment is missing, or the file is not text in UTF-8.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"path must be a text file, got {path}: {error}") from error
     for name, make in README_TABLES.items():
         before, start, rest = text.partition(START.format(name))
         _, end, after = rest.partition(END)

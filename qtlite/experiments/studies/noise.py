@@ -101,16 +101,16 @@ def unmix(probabilities: Tensor, surviving: float) -> Tensor:
 
     Args:
         probabilities: shape (2**N,).
-        surviving: above 0.
+        surviving: above 0, at most 1.
 
     Returns:
         Shape (2**N,), summing to 1; entries may be negative.
 
     Raises:
-        ValueError: if ``surviving`` is not above 0.
+        ValueError: if ``surviving`` is out of range.
     """
-    if not surviving > 0:
-        raise ValueError(f"surviving must be above 0, got {surviving}")
+    if not 0 < surviving <= 1:
+        raise ValueError(f"surviving must be above 0 and at most 1, got {surviving}")
     return (probabilities - (1 - surviving) / len(probabilities)) / surviving
 
 

@@ -6,6 +6,8 @@ probabilities are then frequencies p^ = counts / S, with a standard error of sqr
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from qtlite.quantum_train import QuantumTrain
 
 GRADIENTS = ("parameter_shift", "straight_through")
 SAMPLED_AT_ONCE = 2**20  # shots; the sampler holds several arrays of this length
+MAX_SHOTS = 2**32  # some minutes
 
 
 def sample_frequencies(
@@ -27,24 +30,30 @@ def sample_frequencies(
 
     Args:
         probabilities: p, shape (2**N,) or (B, 2**N) for B circuits, each summing to 1.
-        n_shots: S >= 1, of each circuit.
+        n_shots: S, of each circuit, 1 to 2**32.
         generator: source of randomness, on the CPU; PyTorch's global one if left out.
 
     Returns:
         p^ = counts / S, shape, dtype and device of ``probabilities``; no gradient.
 
     Raises:
-        ValueError: if ``n_shots`` is below 1.
+        ValueError: if ``probabilities`` are not probabilities or ``n_shots`` is out of range.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
         >>> sample_frequencies(torch.tensor([0.5, 0.0, 0.0, 0.5]), 8, generator)
         tensor([0.6250, 0.0000, 0.0000, 0.3750])
     """
-    if n_shots < 1:
-        raise ValueError(f"n_shots must be at least 1, got {n_shots}")
-    rows = probabilities.detach().double().cpu().reshape(-1, probabilities.shape[-1])
-    n_qubits = rows.shape[1].bit_length() - 1
+    _check_shots(n_shots)
+    shape = tuple(probabilities.shape)
+    if len(shape) not in (1, 2) or shape[0] == 0 or shape[-1].bit_count() != 1:
+        raise ValueError(f"probabilities must have shape (2**N,) or (B, 2**N), got {shape}")
+    rows = probabilities.detach().double().cpu().reshape(-1, shape[-1])
+    for row in rows:
+        low, total = row.min().item(), row.sum().item()
+        if not (low >= 0 and abs(total - 1) < 1e-3):
+            raise ValueError(f"probabilities must be >= 0 and sum to 1, got {low:g} and {total:g}")
+    n_qubits = shape[-1].bit_length() - 1
     frequencies = torch.zeros_like(rows)
     # double precision: 2**24 shots would show the rounding of a cumulative sum in single
     with tensorcircuit_with("numpy", "complex128") as tc:
@@ -57,6 +66,11 @@ def sample_frequencies(
                 options = {"allow_state": True, "format": "count_vector", "status": status}
                 counts += torch.as_tensor(circuit.sample(batch=n_now, **options))
     return (frequencies / n_shots).reshape(probabilities.shape).to(probabilities)
+
+
+def _check_shots(n_shots: int) -> None:
+    if not (isinstance(n_shots, Integral) and 1 <= n_shots <= MAX_SHOTS):
+        raise ValueError(f"n_shots must be an integer from 1 to {MAX_SHOTS}, got {n_shots}")
 
 
 def run_circuits(
@@ -73,6 +87,8 @@ def run_circuits(
     Returns:
         Shape (B, 2**N).
     """
+    if n_shots is not None:
+        _check_shots(n_shots)
     with torch.no_grad():
         exact = [torch.func.functional_call(qnn, {"angles": setting}, ()) for setting in angles]
     p = torch.stack(exact)
@@ -131,7 +147,7 @@ class SampledQNN(nn.Module):
         generator: source of the shots.
 
     Raises:
-        ValueError: if ``gradient`` is unknown or ``n_shots`` is below 1.
+        ValueError: if ``gradient`` is unknown or ``n_shots`` is out of range.
 
     Example:
         >>> qnn = SampledQNN(QNN(3, 2), n_shots=100)
@@ -149,8 +165,7 @@ class SampledQNN(nn.Module):
         super().__init__()
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient must be one of {GRADIENTS}, got {gradient!r}")
-        if n_shots < 1:
-            raise ValueError(f"n_shots must be at least 1, got {n_shots}")
+        _check_shots(n_shots)
         self.qnn, self.n_shots = qnn, n_shots
         self.gradient, self.generator = gradient, generator
 

@@ -132,17 +132,17 @@ def classifier_of_size(n_qubits: int) -> nn.Sequential:
     the largest h for 2**N.
 
     Args:
-        n_qubits: N >= 7.
+        n_qubits: N, 7 to 30.
 
     Raises:
-        ValueError: if ``n_qubits`` is below 7.
+        ValueError: if ``n_qubits`` is out of range.
 
     Example:
         >>> sum(p.numel() for p in classifier_of_size(13).parameters())
         8170
     """
-    if n_qubits < 7:
-        raise ValueError(f"n_qubits must be at least 7, got {n_qubits}")
+    if n_qubits not in range(7, 31):
+        raise ValueError(f"n_qubits must be an integer from 7 to 30, got {n_qubits}")
     width = (2**n_qubits - 10) // 60
     layers = [nn.Linear(49, width), nn.ReLU(), nn.Linear(width, 10)]
     return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), *layers)
@@ -165,7 +165,7 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
         x, y: finite, shape (n,), with at least 3 different x.
 
     Raises:
-        ValueError: if there are fewer, or a coordinate is not finite.
+        ValueError: if there are fewer, the lengths differ, or a coordinate is not finite.
 
     Example:
         >>> line = fit_line([0, 1, 2, 3], [0.0, 2.1, 3.9, 6.0])
@@ -175,7 +175,9 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
     from scipy.stats import linregress, t  # here: it takes a second
 
     if len(set(x)) < 3:
-        raise ValueError(f"x must have at least 3 different values, got {len(set(x))}")
+        raise ValueError(f"x must have at least 3 different values, got {list(x)}")
+    if len(x) != len(y):
+        raise ValueError(f"x and y must have one length, got {len(x)} and {len(y)}")
     if not np.isfinite([x, y]).all():
         raise ValueError(f"x and y must be finite, got {list(x)} and {list(y)}")
     fitted = linregress(x, y)

@@ -1,4 +1,4 @@
-"""What an interrupted run needs to go on: one file, replaced after every epoch."""
+"""The checkpoint: one file with all that an interrupted run needs, replaced after every epoch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.export.atomic import whole_file
+from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line
 
 CHECKPOINT = "checkpoint.pt"
 
 
 class Content(TypedDict):
-    """What the file holds; who only looks for finished runs needs the config and the history."""
+    """What the file holds; a search for finished runs needs only the config and the history."""
 
     config: dict[str, Any]
     history: list[dict[str, int | float]]  # one entry for each epoch
@@ -31,7 +31,7 @@ class Content(TypedDict):
 
 @dataclass
 class Run:
-    """A run's state, all of which changes while it trains."""
+    """The state of a run, which training changes in place."""
 
     config: TrainConfig
     model: nn.Module
@@ -42,7 +42,7 @@ class Run:
 
 
 def write_checkpoint(path: Path, run: Run) -> None:
-    """Write a run's state, whole or not at all.
+    """Write a run's state to a file atomically.
 
     Raises:
         OSError: if the file cannot be written, such as on a full disk.
@@ -55,7 +55,7 @@ def write_checkpoint(path: Path, run: Run) -> None:
         "history": run.history,
         "parts": run.parts,
     }
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         try:
             torch.save(content, unfinished)
         except RuntimeError as error:  # PyTorch's, which does not say that the disk is full

@@ -17,28 +17,28 @@ def train_epoch(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     batches: Iterable[tuple[Tensor, Tensor]],
+    on_loss: Callable[[float, int], None],
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
-) -> Iterator[float]:
-    """Take one optimiser step for each batch of inputs and labels.
+) -> None:
+    """Take one optimiser step for each batch.
 
     Args:
         model: inputs to logits; changed in place.
         optimiser: of the model's parameters.
         batches: inputs of shape (batch, ...) and labels of shape (batch,).
+        on_loss: called before each step with the mean cross-entropy of its batch, nats, and the
+            number of inputs; it may raise an error to stop before the step.
         schedule: changes the learning rate after every step.
-
-    Yields:
-        After each step, the mean cross-entropy of its batch before the step, nats.
     """
     model.train()
     for inputs, labels in batches:
         loss = F.cross_entropy(model(inputs), labels)
+        on_loss(loss.item(), len(labels))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         if schedule is not None:
             schedule.step()
-        yield loss.item()
 
 
 def fit(model: nn.Module, inputs: Tensor, labels: Tensor, **options: Any) -> list[float]:
@@ -87,4 +87,8 @@ def fit_by_epochs(
     for _ in range(epochs):
         shuffled = torch.randperm(len(labels), generator=order).split(batch_size)
         batches = ((prepare(inputs[batch]), labels[batch]) for batch in shuffled)
-        yield list(train_epoch(model, optimiser, batches, schedule))
+        losses: list[float] = []
+        train_epoch(
+            model, optimiser, batches, lambda loss, _, kept=losses: kept.append(loss), schedule
+        )
+        yield losses

@@ -1,10 +1,9 @@
 """Adam in the eigenbasis of the gradient's second moment, over all parameters as one vector.
 
-A few hundred parameters write thousands of weights, so that each of them moves many weights at once
-and their effects overlap: the loss is ill-conditioned, and not along the parameters' own axes. Adam
-scales each axis alone. With so few parameters the whole second-moment matrix is affordable: this is
-SOAP (Vyas et al. 2024, arXiv 2409.11321) for one flat vector, whose Shampoo preconditioner is the
-full matrix E[g g^T].
+A few hundred parameters generate thousands of weights. Each parameter changes many weights, and
+their effects overlap: the loss is ill-conditioned, but not along the parameters' own axes, which
+are all that Adam can scale. With so few parameters the full second-moment matrix E[g g^T] is
+affordable. This is SOAP (Vyas et al. 2024, arXiv 2409.11321) for one vector of parameters.
 """
 
 from __future__ import annotations
@@ -15,27 +14,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# A matrix of this many rows takes 64 MB, and its eigenvectors ten seconds of one core.
-MOST_PARAMETERS = 4096
+# A matrix with this many rows takes 64 MB, and its eigenvectors ten seconds of one core.
+MAX_PARAMETERS = 4096
 
 
 class FullMatrixAdam(torch.optim.Optimizer):
     """Rotate the gradient into the eigenbasis of E[g g^T], let Adam step there, rotate back.
 
-    The matrix is a running mean over about a hundred steps: the basis has to follow the parameters.
-    Its eigenvectors are renewed every ``refresh_every`` steps, first after half as many, and Adam's
-    second moments with them: they are its eigenvalues. Until then this is Adam.
+    The matrix is a running mean over about a hundred steps, so that the basis follows the
+    parameters. Every ``refresh_every`` steps (the first time after half as many) the basis becomes
+    the matrix's eigenvectors, and Adam's second moments become its eigenvalues. Before that, this
+    is Adam.
 
     Args:
-        parameters: tensors of one type on one device, 4,096 numbers in all at most.
+        parameters: tensors of one dtype on one device, together at most 4,096 numbers.
         lr: learning rate, as Adam's.
         betas: decay of the first and of the second moment.
         matrix_beta: decay of the matrix.
-        eps: added to the root of the second moment.
-        refresh_every: steps from one renewal of the eigenbasis to the next.
+        eps: added to the square root of the second moment.
+        refresh_every: steps between updates of the basis.
 
     Raises:
-        ValueError: if there is nothing to train or too much, or a value is out of range.
+        ValueError: if there is no parameter or too many, or a value is out of range.
 
     Example:
         >>> x = nn.Parameter(torch.tensor([3.0, -2.0]))
@@ -70,9 +70,9 @@ class FullMatrixAdam(torch.optim.Optimizer):
             raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
         parameters = [p for p in parameters if p.requires_grad]
         n_parameters = sum(p.numel() for p in parameters)
-        if not 1 <= n_parameters <= MOST_PARAMETERS:
+        if not 1 <= n_parameters <= MAX_PARAMETERS:
             raise ValueError(
-                f"parameters must hold between 1 and {MOST_PARAMETERS} trainable numbers, "
+                f"parameters must hold between 1 and {MAX_PARAMETERS} trainable numbers, "
                 f"got {n_parameters}"
             )
         super().__init__(parameters, {"lr": lr})

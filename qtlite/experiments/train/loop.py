@@ -138,17 +138,20 @@ def train(
 
 
 def _train_epoch(run: Run, epoch: int, images: Tensor, labels: Tensor, bar: tqdm) -> float:
-    """Train on every image once; the mean of the steps' losses, weighted by their images."""
+    """Train on every image once; the mean loss over the images, each before its step."""
     config, total = run.config, 0.0
+
+    def on_loss(loss: float, n_images: int) -> None:
+        nonlocal total
+        _check_finite(config, epoch, loss)
+        total += loss * n_images
+        bar.update()
+
     shown = augmented(images, config, epoch)
     indices = _batches(config, epoch, len(labels))
     batches = ((_inputs(shown[batch], config), labels[batch]) for batch in indices)
     every_step = run.schedule if config.schedule == "one_cycle" else None
-    losses = train_epoch(run.model, run.optimiser, batches, every_step)
-    for batch, loss in zip(indices, losses, strict=True):
-        _check_finite(config, epoch, loss)
-        total += loss * len(batch)
-        bar.update()
+    train_epoch(run.model, run.optimiser, batches, on_loss, every_step)
     if config.schedule == "plateau":
         run.schedule.step(total / len(labels))
     return total / len(labels)

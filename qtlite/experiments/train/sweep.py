@@ -1,4 +1,4 @@
-"""Runs with files: one run, or many at a time, each of which goes on where it stopped."""
+"""Runs with files: one run, or many in parallel. An interrupted run continues where it stopped."""
 
 from __future__ import annotations
 

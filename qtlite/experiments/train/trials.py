@@ -30,6 +30,7 @@ CHOICE_ROWS: tuple[tuple[str, int, tuple[str, ...], Changes], ...] = (
     ("cifar10", 19, ("qt",), {"epochs": 10}),
 )
 
+MAX_SEEDS = 1000  # of a sweep
 TRAINING_SIZES = (500, 2000, 5000, 10_000, 20_000, 40_000, 60_000)
 
 # QT-16 on MNIST, with one choice of the recipe undone at a time
@@ -239,16 +240,20 @@ def sweep_configs(
 
     Raises:
         ValueError: if the name or a recipe is unknown or not for this sweep, or ``n_seeds`` is
-            below 1.
+            not between 1 and 1000.
 
     Example:
         >>> [config.n_blocks for config in sweep_configs("table1", n_seeds=1)[1:4]]
         [16, 31, 46]
     """
-    if name not in SWEEPS:
+    if name not in tuple(SWEEPS):
         raise ValueError(f"name must be one of {tuple(SWEEPS)}, got {name!r}")
-    if n_seeds < 1:
-        raise ValueError(f"n_seeds must be at least 1, got {n_seeds}")
+    if not (isinstance(n_seeds, int) and 1 <= n_seeds <= MAX_SEEDS):
+        raise ValueError(
+            f"n_seeds must be a whole number between 1 and {MAX_SEEDS}, got {n_seeds!r}"
+        )
+    if isinstance(recipes, str) or not isinstance(recipes, Sequence) or not recipes:
+        raise ValueError(f"recipes must be a list of at least one name, got {recipes!r}")
     if name not in PAPER_TABLES and tuple(recipes) != ("qtlite",):
         raise ValueError(f"recipes must be ('qtlite',) for {name!r}, got {tuple(recipes)}")
     return [
