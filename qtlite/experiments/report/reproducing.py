@@ -74,14 +74,10 @@ def run_rows(records: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list
     for record in records:
         on_validation = record["evaluated_on"] == "validation"
         accuracy = f"{100 * record['test_accuracy']:.2f}{' (validation)' if on_validation else ''}"
-        hardware = record["hardware"]
-        words = command(
-            TrainConfig.from_dict(record["config"]),
-            hardware["n_threads"],
-            "cuda" if hardware.get("accelerator") else "cpu",
-        )
-        minutes = f"{record['wall_seconds'] / 60:.1f}"
-        rows.append([f"`{words}`", accuracy, minutes, _machine(record), _commit(record)])
+        n_threads, accelerator = map(record["hardware"].get, ("n_threads", "accelerator"))
+        config = TrainConfig.from_dict(record["config"])
+        words = command(config, n_threads, "cuda" if accelerator else "cpu")
+        rows.append([f"`{words}`", accuracy, *_how(record)])
     return head, rows
 
 
@@ -108,8 +104,7 @@ def measurement_rows(
             words += f" --blocks {config['n_blocks']}"
         else:
             words = f"qtlite measure {name}"
-        minutes = f"{measurement['wall_seconds'] / 60:.1f}"
-        rows.append([name, f"`{words}`", minutes, _machine(measurement), _commit(measurement)])
+        rows.append([name, f"`{words}`", *_how(measurement)])
     return ["measurement", "command", "minutes", "machine", "commit"], rows
 
 
@@ -158,6 +153,11 @@ def _value(value: Any) -> str:
     if isinstance(value, tuple):
         return "-".join(map(str, value))
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _how(record: Mapping[str, Any]) -> list[str]:
+    """Minutes, machine and commit."""
+    return [f"{record['wall_seconds'] / 60:.1f}", _machine(record), _commit(record)]
 
 
 def _machine(record: Mapping[str, Any]) -> str:

@@ -125,7 +125,7 @@ def table(dataset: str, runs: pd.DataFrame) -> str:
         cells = [row_name(row), f"{row.n_trainable:,}", f"{row.test_accuracy:.2f}"]
         rows.append(cells + ours)
     rows += _rows_without_number(dataset, runs, recipes)
-    return with_footnote(table_text(head, rows, n_left=1) + "\n", runs)
+    return with_footnote(table_text(head, rows, n_left=1) + "\n", runs[runs.dataset == dataset])
 
 
 def n_steps(dataset: str, recipe: str) -> int:
