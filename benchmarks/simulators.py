@@ -39,7 +39,7 @@ from qtlite.experiments.models.build import build_model
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import package_versions, processor_name, write_json
 from qtlite.experiments.train.process import keep_freed_memory
-from qtlite.mapping import basis_bits
+from qtlite.mapping import mapping_inputs
 
 RESULTS = Path(__file__).with_name("simulators.json")
 CASES = ((13, 16), (13, 121), (19, 19), (19, 323))
@@ -241,7 +241,7 @@ def mapping_nets(keep: bool) -> Iterator[dict[str, Any]]:
         model = build_model(recipe_config("qtlite", dataset, n_blocks=1))
         mapping, n_weights = model.mapping, model.n_weights
         net = mapping.layers
-        bits = basis_bits(model.n_qubits, n_weights)
+        bits = mapping_inputs(torch.zeros(n_weights), model.n_qubits)[:, :-1]
         sizes = [layer.weight.numel() for layer in net if isinstance(layer, torch.nn.Linear)]
         n_flops = 2 * n_weights * (3 * sum(sizes) - sizes[0] + len(net[0].weight))
         column, sensitivity = torch.randn(n_weights, requires_grad=True), torch.randn(n_weights)

@@ -123,8 +123,11 @@ def split_weights(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, T
     }
 
 
+_one_thread_at_a_time = RLock()
+
+
 class Ungenerated:
-    """What stands in a generated weight's place while there is none: any use of it is an error."""
+    """What stands in a generated weight's place while there is none: any use is an error."""
 
     MESSAGE = (
         "target must be used through its model, got a generated weight outside a call: for another "
@@ -133,21 +136,11 @@ class Ungenerated:
     )
 
     @classmethod
-    def __torch_function__(cls, function, types, arguments=(), keywords=None):
+    def __torch_function__(cls, *arguments: object) -> None:
         raise ValueError(cls.MESSAGE)
 
     def __getattr__(self, name: str) -> object:
         raise AttributeError(f"{self.MESSAGE} (asked for {name!r})")
-
-
-class Lock:
-    """A lock that a copy or a pickled object has anew."""
-
-    def __init__(self):
-        self.lock = RLock()
-
-    def __reduce__(self):
-        return Lock, ()
 
 
 class Injection:
@@ -156,7 +149,7 @@ class Injection:
     Between calls an ``Ungenerated`` stands in each one's place, so that nothing trains, stores or
     uses it by mistake. During a call the weights are among the target's ``parameters()``. All
     names of a tied weight are replaced, and so are parameters that a module also keeps in a plain
-    list or dict. One thread at a time puts weights in; others wait.
+    list or dict. One thread at a time has weights in its targets; others wait.
 
     Args:
         target: the network, left as it is.
@@ -175,7 +168,7 @@ class Injection:
     """
 
     def __init__(self, target: nn.Module, names: Iterable[str]):
-        self.module, self._lock = copy_target(target), Lock()
+        self.module = copy_target(target)
         generated = {id(self.module.get_parameter(name)): name for name in names}
         self._places: list[tuple[str, nn.Module, str, object]] = []
         for owner in self.module.modules():
@@ -204,7 +197,7 @@ class Injection:
             weights: a tensor for each of ``names``; gradients flow back to them.
         """
         given = [weights[name] for name, *_ in self._places]
-        with self._lock.lock:
+        with _one_thread_at_a_time:
             places = zip(self._places, given, strict=True)
             before = [(*place, _put(*place, weight)) for (_, *place), weight in places]
             try:

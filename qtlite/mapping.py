@@ -30,67 +30,21 @@ def scaled(probabilities: Tensor) -> Tensor:
 
 
 def root(probabilities: Tensor) -> Tensor:
-    """Return sqrt(2**N p), the size of the amplitude times 2**(N/2); safe at p = 0.
-
-    Example:
-        >>> root(torch.tensor([1.0, 0.0, 0.0, 0.0])).tolist()[0]
-        2.000000238418579
-    """
-    return (len(probabilities) * probabilities + 1e-6).sqrt()  # its slope at 0 is infinite
+    """Return sqrt(2**N p), the amplitude's size times 2**(N/2); the slope stays finite at p = 0."""
+    return (len(probabilities) * probabilities + 1e-6).sqrt()
 
 
 FEATURES = {"raw": raw, "scaled": scaled, "root": root}
 
 
 def qubits_needed(n_weights: int) -> int:
-    """N = ceil(log2 M), and at least 1: qubits with a basis state for each weight.
+    """Return N = ceil(log2 M), and at least 1: qubits with a basis state for each weight.
 
     Example:
         >>> qubits_needed(6690), qubits_needed(1)
         (13, 1)
     """
     return max(1, (n_weights - 1).bit_length())
-
-
-def mapping_size(n_inputs: int, hidden: Sequence[int] = (4, 20, 4)) -> int:
-    """Weights and biases of a mapping net with N + 1 inputs.
-
-    Example:
-        >>> mapping_size(14), mapping_size(20, (40, 200, 40))
-        (249, 17121)
-    """
-    return sum((n_in + 1) * n_out for n_in, n_out in pairwise([n_inputs, *hidden, 1]))
-
-
-def basis_bits(
-    n_qubits: int,
-    n_states: int,
-    bit_values: tuple[float, float] = (-1.0, 1.0),
-    first: int = 0,
-) -> Tensor:
-    """Write basis states in binary, most significant bit (qubit 0) first.
-
-    Args:
-        n_qubits: N.
-        n_states: rows.
-        bit_values: what stands for bit 0 and for bit 1.
-        first: the first row's basis state, counted from 0.
-
-    Returns:
-        Shape (n_states, N), PyTorch's default dtype.
-
-    Raises:
-        ValueError: if there are not so many basis states.
-
-    Example:
-        >>> basis_bits(2, 3).tolist()
-        [[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]]
-    """
-    if not 1 <= n_states <= 2**n_qubits - first:
-        raise ValueError(f"n_states must be between 1 and {2**n_qubits - first}, got {n_states}")
-    shifts = torch.arange(n_qubits - 1, -1, -1)
-    bits = torch.arange(first, first + n_states).unsqueeze(1) >> shifts & 1
-    return torch.tensor(bit_values, dtype=torch.get_default_dtype())[bits]
 
 
 def mapping_inputs(
@@ -125,7 +79,9 @@ def mapping_inputs(
         raise ValueError(
             f"column must have one axis of 1 to {most} entries, got shape {tuple(column.shape)}"
         )
-    bits = basis_bits(n_qubits, len(column), bit_values, first).to(column)
+    shifts = torch.arange(n_qubits - 1, -1, -1, device=column.device)
+    states = torch.arange(first, first + len(column), device=column.device)
+    bits = column.new_tensor(bit_values)[states[:, None] >> shifts & 1]
     return torch.cat([bits, column[:, None]], dim=1)
 
 
@@ -156,8 +112,7 @@ def fully_connected(
         for parameter in layer.parameters():
             nn.init.uniform_(parameter, -(n_in**-0.5), n_in**-0.5, generator=generator)
         layers.append(layer)
-        is_hidden = place < len(widths) - 2
-        if is_hidden and (activation == "all" or (activation == "first" and place == 0)):
+        if place < len(widths) - 2 and activation in (("first", "all") if place == 0 else ("all",)):
             layers.append(nn.Tanh())
     return nn.Sequential(*layers)
 
@@ -171,12 +126,6 @@ def standardise(last: nn.Linear, outputs: Tensor) -> None:
     Args:
         last: the net's last layer, changed in place.
         outputs: the net's outputs, at least two.
-
-    Example:
-        >>> layer, inputs = nn.Linear(3, 1), torch.rand(9, 3)
-        >>> standardise(layer, layer(inputs))
-        >>> round(layer(inputs).std().item(), 4)
-        1.0
     """
     last.weight /= outputs.std()
     last.bias -= outputs.mean()
@@ -189,7 +138,7 @@ class MappingNet(nn.Module):
     Args:
         n_qubits: N; the net has N + 1 inputs.
         hidden: widths of the hidden layers; (4, 20, 4) for MNIST in Table I.
-        activation: tanh after no hidden layer ("none"), the first ("first"), or each ("all").
+        activation: where it has a tanh, see ``fully_connected``.
         bit_values: what stands for bit 0 and for bit 1 in a row.
         generator: source of the random start; PyTorch's global one if left out.
 
@@ -227,21 +176,15 @@ class MappingNet(nn.Module):
         column = column.to(self.layers[0].weight)  # a circuit of the reader's may be float64
         numbers = acceleration.mapping(self, column)
         if numbers is None:
-            parts = enumerate(column.split(ROWS))
-            numbers = torch.cat([self.rows(part, place * ROWS) for place, part in parts])
+            numbers = []
+            for first in range(0, max(len(column), 1), ROWS):
+                part = column[first : first + ROWS]
+                rows = mapping_inputs(part, self.n_qubits, self.bit_values, first)
+                numbers.append(self.layers(rows).flatten())
+            numbers = torch.cat(numbers)
         return numbers
 
-    def rows(self, column: Tensor, first: int = 0) -> Tensor:
-        """Map the basis states from ``first`` on in one go: Eq. 2, then the layers."""
-        inputs = mapping_inputs(column, self.n_qubits, self.bit_values, first)
-        return self.layers(inputs).flatten()
-
-    @torch.no_grad()
     def standardise_output(self, column: Tensor) -> None:
-        """Rescale the last layer so that the numbers for ``column`` have mean 0 and sd 1.
-
-        Args:
-            column: see ``forward``; R >= 2.
-        """
+        """``standardise`` the numbers for a column, shape (R,), R >= 2."""
         with acceleration.plain():  # the same start whatever computes later
-            standardise(self.layers[-1], self(column))
+            standardise(self.layers[-1], self(column).detach())

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from qtlite import acceleration
 from qtlite.circuit import Block, check_block, probabilities, ry_linear_cnot
 
+MAX_ANGLES = 2**28  # a gigabyte
+
 
 class QNN(nn.Module):
     """The circuit of Fig. 1 (Liu et al. 2024) as a layer without input.
@@ -53,10 +55,11 @@ class QNN(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not isfinite(angle_range):
             raise ValueError(f"angle_range must be a finite number, got {angle_range}")
-        acceleration.check_memory(n_qubits, n_angles * n_blocks)
-        check_block(block, n_qubits, n_angles)
+        if n_blocks * n_angles > MAX_ANGLES:
+            raise ValueError(f"n_blocks must give at most {MAX_ANGLES:,} angles, got {n_blocks}")
         self.n_qubits, self.n_blocks, self.block = n_qubits, n_blocks, block
         self.prepared = acceleration.prepare_circuit(block, n_qubits, n_angles)
+        check_block(block, n_qubits, n_angles)
         start = torch.rand(n_blocks, n_angles, generator=generator) * 2 - 1
         self.angles = nn.Parameter(start * angle_range)
 

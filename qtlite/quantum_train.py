@@ -105,21 +105,6 @@ class GeneratedNetwork(nn.Module):
         return with_weights(self._template[0], self.target, self.weights())
 
 
-def check_plain(network: nn.Module) -> None:
-    """Refuse a network that still generates its weights, such as before an export.
-
-    Raises:
-        ValueError: if the network is a ``GeneratedNetwork``.
-
-    Example:
-        >>> check_plain(nn.Linear(3, 2))
-    """
-    if isinstance(network, GeneratedNetwork):
-        raise ValueError(
-            f"network must be a plain one, got {type(network).__name__}: give its to_classical()"
-        )
-
-
 class QuantumTrain(GeneratedNetwork):
     """A target network whose M weights a circuit of N = ceil(log2 M) qubits generates (Fig. 1).
 

@@ -36,7 +36,6 @@ from qtlite.export.new_file import (
 )
 from qtlite.export.schema import read_json
 from qtlite.export.seal import check_seal, seal_file
-from qtlite.quantum_train import check_plain
 
 SIDE = 64  # of the largest images for which ``load_json`` limits a network's memory and time
 
@@ -107,7 +106,6 @@ def save_json(
           (0): Linear(in_features=3, out_features=2, bias=True)
         )
     """
-    check_plain(network)
     header = prepare(network, metadata)
     layers, mean, std = network, None, None
     if isinstance(network, FromPixels):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line
 from qtlite.export.seal import OPEN_SEAL
+from qtlite.quantum_train import GeneratedNetwork
 
 TOLERANCE = 1e-4  # relative to the largest output: runtimes add in different orders
 ROUNDING = 1e-6  # absolute: what rounding leaves of outputs that cancel to almost nothing
@@ -100,6 +101,10 @@ def check_module(network: nn.Module) -> None:
     """Raise a ValueError if a network is none."""
     if not isinstance(network, nn.Module):
         raise ValueError(f"network must be an nn.Module, got {network!r}")
+    if isinstance(network, GeneratedNetwork):
+        raise ValueError(
+            f"network must be a plain one, got {type(network).__name__}: give its to_classical()"
+        )
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], what: str) -> None:

@@ -26,7 +26,6 @@ from qtlite.export.new_file import (
     require,
 )
 from qtlite.export.seal import check_seal, seal_file
-from qtlite.quantum_train import check_plain
 
 OPSET = 18  # the version of ONNX's operations that PyTorch's exporter writes without conversion
 
@@ -72,7 +71,6 @@ def save_onnx(
         ...     open_onnx(path).get_inputs()[0].shape
         ['batch', 3]
     """
-    check_plain(network)
     header = prepare(network, metadata, "onnx", "onnxscript", "onnxruntime")
     for tensor in (example, *network.parameters()):
         if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):

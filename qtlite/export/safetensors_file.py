@@ -21,7 +21,6 @@ from qtlite.export.new_file import (
     require,
 )
 from qtlite.export.seal import check_seal, seal_file
-from qtlite.quantum_train import check_plain
 
 
 def save_safetensors(
@@ -55,7 +54,6 @@ def save_safetensors(
         >>> torch.equal(layer.weight, again.weight)
         True
     """
-    check_plain(network)
     header = prepare(network, metadata, "safetensors")
     from safetensors.torch import save_model
 

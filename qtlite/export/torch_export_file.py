@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.export.new_file import check_outputs, new_file, one_output, prepare
-from qtlite.quantum_train import check_plain
 
 _ABOUT = "qtlite.json"
 
@@ -53,7 +52,6 @@ def save_torch_export(
         >>> network(torch.zeros(7, 3)).shape, about["qtlite.json"]
         (torch.Size([7, 2]), '{"by": "me"}')
     """
-    check_plain(network)
     prepare(network, metadata)
     network = copy.deepcopy(network).eval()
     # a copy, since the example goes into the file, and a slice would take all its images along

@@ -53,7 +53,7 @@ CATEGORIES = ("clear", "vague", "raw", "silent", "hung", "code ran", "broken")
 NAMES = {
     "qtlite": "QNN MappingNet QuantumTrain build_circuit mapping_inputs ry_linear_cnot",
     "qtlite.circuit": "ry_only u3_ring_cu3",
-    "qtlite.mapping": "basis_bits probability_feature qubits_needed",
+    "qtlite.mapping": "qubits_needed",
     "qtlite.normalisation": "weight_scales normalise_weights",
     "qtlite.inject": "weight_shapes split_weights",
     "qtlite.export": "FromPixels save_json load_json save_onnx save_safetensors load_safetensors "

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from qtlite.acceleration import plain
-from qtlite.mapping import FEATURES, MappingNet, basis_bits, mapping_inputs, root
+from qtlite.mapping import FEATURES, MappingNet, mapping_inputs, root
 
 
 def test_rows_are_bits_then_probability_as_in_equation_2():
@@ -15,7 +15,7 @@ def test_rows_are_bits_then_probability_as_in_equation_2():
 
 def test_bits_count_up_in_binary_from_any_state():
     for first in (0, 3):
-        bits = basis_bits(5, 32 - first, (0, 1), first)
+        bits = mapping_inputs(torch.ones(32 - first), 5, (0, 1), first)[:, :-1]
         numbers = [int("".join(str(int(b)) for b in row), 2) for row in bits]
         assert numbers == list(range(first, 32))
 
@@ -94,8 +94,3 @@ def test_bad_columns(shape, apply):
 def test_bad_nets(options, message):
     with pytest.raises(ValueError, match=message):
         MappingNet(**{"n_qubits": 3, **options})
-
-
-def test_bits_of_more_states_than_there_are():
-    with pytest.raises(ValueError, match="n_states must be between 1 and 4, got 5"):
-        basis_bits(2, 5)

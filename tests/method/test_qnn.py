@@ -137,8 +137,14 @@ def generator(seed):
         ),
         ({"n_qubits": 2, "n_blocks": 1, "block": silent}, "block must use its angles, got one"),
         ({"n_qubits": 2, "n_blocks": 1, "angle_range": float("nan")}, "angle_range must be a fin"),
-        ({"n_qubits": 60, "n_blocks": 1}, "n_qubits and n_blocks must fit into .* got 60 qubits"),
-        ({"n_qubits": 2, "n_blocks": 10**12}, "must fit into .* 2000000000000 angles"),
+        (
+            {"n_qubits": 60, "n_blocks": 1},
+            "n_qubits must fit into .* GiB of memory, got 60, which need",
+        ),
+        (
+            {"n_qubits": 2, "n_blocks": 10**12},
+            "n_blocks must give at most 268,435,456 angles, got 1000000000000",
+        ),
         ({"n_qubits": 2.0, "n_blocks": 1}, "n_qubits must be an integer, got 2.0"),
         (
             {"n_qubits": 4, "n_blocks": 1, "angles_per_block": 3},

@@ -7,6 +7,7 @@ exactly its number of trained parameters. ``qtlite.experiments.controls`` descri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,9 +18,8 @@ from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.models.targets import append_linear
 from qtlite.mapping import (
     MappingNet,
-    basis_bits,
     fully_connected,
-    mapping_size,
+    mapping_inputs,
     qubits_needed,
     standardise,
 )
@@ -175,7 +175,7 @@ class BitsToWeights(GeneratedNetwork):
         super().__init__(target, **options)
         n_qubits = qubits_needed(self.n_weights)
         self.layers = fully_connected([n_qubits, *hidden, 1], activation, generator)
-        bits = basis_bits(n_qubits, self.n_weights)
+        bits = mapping_inputs(torch.zeros(self.n_weights), n_qubits)[:, :-1]
         self.register_buffer("_bits", bits, persistent=False)
         if self.normalise.scheme != "none" and self.n_weights > 1:
             standardise(self.layers[-1], self.generate().detach())
@@ -286,6 +286,16 @@ def small_cnn(n_weights: int) -> nn.Sequential:
         network.extend([nn.Conv2d(n_in, channels, kernel), nn.MaxPool2d(pool), nn.ReLU()])
         n_in, size = channels, (size - kernel + 1) // pool
     return append_linear(network.append(nn.Flatten()), [n_in * size**2, width, 10], relu=True)
+
+
+def mapping_size(n_inputs: int, hidden: Sequence[int] = (4, 20, 4)) -> int:
+    """Count the weights and biases of a mapping net with N + 1 inputs.
+
+    Example:
+        >>> mapping_size(14), mapping_size(20, (40, 200, 40))
+        (249, 17121)
+    """
+    return sum((n_in + 1) * n_out for n_in, n_out in pairwise([n_inputs, *hidden, 1]))
 
 
 def mlp_widths(n_inputs: int, n_parameters: int, shape: Sequence[int]) -> tuple[int, int, int]:

@@ -17,13 +17,14 @@ import torch
 from matplotlib.figure import Figure
 
 from qtlite.circuit import Block, ry_linear_cnot
+from qtlite.experiments.models.controls import mapping_size
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.records.query import accuracy_percent, select
 from qtlite.experiments.report import figures
 from qtlite.experiments.report.style import image_tag
 from qtlite.experiments.report.tables import with_weight_decay
-from qtlite.mapping import MappingNet, mapping_size, qubits_needed, scaled
+from qtlite.mapping import MappingNet, qubits_needed, scaled
 from qtlite.qnn import QNN
 
 N_QUBITS, N_BLOCKS = 4, 3  # the largest circuit that the figure offers
