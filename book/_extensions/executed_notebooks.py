@@ -44,6 +44,7 @@ def _offer(app, pagename, templatename, context, doctree):
         if cell.cell_type == "markdown":
             for name, text in app.config.myst_substitutions.items():
                 cell.source = cell.source.replace(f"{{{{ {name} }}}}", text)
+    _write(notebook, written)  # from where the theme's launch buttons copy it
     _write(notebook, Path(app.outdir) / "_sources" / f"{pagename}.ipynb")
     context["ipynb_source"] = f"{pagename}.ipynb"
     if url := app.config.html_theme_options.get("repository_url"):

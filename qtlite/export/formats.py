@@ -34,16 +34,13 @@ class Trained:
     """A trained image classifier and what the formats need to write it.
 
     Attributes:
-        network: plain, from normalised images to logits.
-        mean, std: of pixels in [0, 1], as in training.
+        network: plain, with its preprocessing.
         example: uint8 pixels, shape (n, channels, height, width), n >= 2.
         model: what generates the network's weights; None for one that was trained directly.
         training_images: gives uint8 pixels, as ``example``, that int8's scales are taken from.
     """
 
-    network: nn.Module
-    mean: float
-    std: float
+    network: FromPixels
     example: Tensor
     model: QuantumTrain | None
     training_images: Callable[[], np.ndarray]
@@ -87,7 +84,7 @@ def format_of(path: Path) -> Format:
 
 
 def _write_safetensors(trained: Trained, path: Path, about: Metadata) -> str:
-    save_safetensors(trained.network, path, about, overwrite=True)
+    save_safetensors(trained.network.network, path, about, overwrite=True)
     return "read again: the same tensors"
 
 
@@ -111,7 +108,7 @@ def _read_compressed(path: Path, structure: Callable) -> tuple[Logits, dict[str,
 
 
 def _write_onnx(trained: Trained, path: Path, about: Metadata) -> str:
-    save_onnx(_from_pixels(trained), trained.example, path, about, overwrite=True)
+    save_onnx(trained.network, trained.example, path, about, overwrite=True)
     return f"run in ONNX Runtime: the same outputs within {TOLERANCE} of the largest"
 
 
@@ -132,22 +129,18 @@ def _write_int8(trained: Trained, path: Path, about: Metadata) -> str:
 
 
 def _write_pt2(trained: Trained, path: Path, about: Metadata) -> str:
-    save_torch_export(_from_pixels(trained), trained.example, path, about, overwrite=True)
+    save_torch_export(trained.network, trained.example, path, about, overwrite=True)
     return f"read by PyTorch: the same outputs within {TOLERANCE} of the largest"
 
 
 def _write_json(trained: Trained, path: Path, about: Metadata) -> str:
-    save_json(_from_pixels(trained), path, about, overwrite=True)
+    save_json(trained.network, path, about, overwrite=True)
     return "read again: the same numbers"
 
 
 def _read_json(path: Path, _: Callable) -> tuple[Logits, dict[str, str]]:
     network, about = load_json(path)
     return _in_torch(network), about
-
-
-def _from_pixels(trained: Trained) -> FromPixels:
-    return FromPixels(trained.network, trained.mean, trained.std)
 
 
 def _in_torch(network: nn.Module, about: Metadata | None = None) -> Logits:

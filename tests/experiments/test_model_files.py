@@ -16,12 +16,11 @@ from qtlite.experiments.inference.model_files import (
     BOOK_MODELS,
     export_book_models,
     export_run,
-    find_record,
-    read_run,
 )
 from qtlite.experiments.inference.predict import load_classifier
 from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.train.loop import evaluate
+from qtlite.experiments.train.runs import find_record, read_run
 from qtlite.experiments.train.sweep import run_to_files
 from qtlite.export import FORMATS, load_json, save_torch_export
 

@@ -15,7 +15,7 @@ from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import record_id, recorded
 from qtlite.experiments.train.runs import FinishedRun, find_record, read_run
-from qtlite.export import FORMATS, Trained
+from qtlite.export import FORMATS, FromPixels, Trained
 
 # the models of the book's pages: file name -> changes of the qtlite recipe for MNIST
 BOOK_MODELS: dict[str, dict[str, Any]] = {
@@ -105,9 +105,7 @@ def export_run(
     generator = torch.Generator().manual_seed(0)
     shape = (3, *CATALOGUE[config.dataset].image_shape)
     trained = Trained(
-        run.classical,
-        config.pixel_mean,
-        config.pixel_std,
+        FromPixels(run.classical, config.pixel_mean, config.pixel_std),
         torch.randint(256, shape, dtype=torch.uint8, generator=generator),
         run.model,
         lambda: load_dataset(config.dataset, data).train_images[:N_CALIBRATION].numpy(),
