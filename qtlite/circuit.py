@@ -47,21 +47,9 @@ def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
 
 
 def ry_only(circuit: tc.Circuit, angles: Tensor) -> None:
-    """Append one Ry per qubit and no CNOT: the control without entanglement.
+    """Append one Ry a qubit and no CNOT: the control without entanglement.
 
-    Args:
-        circuit: N qubits, changed in place.
-        angles: shape (N,), radians.
-
-    Raises:
-        ValueError: if there are more or fewer angles than qubits.
-
-    Example:
-        >>> import numpy, tensorcircuit as tc
-        >>> circuit = tc.Circuit(2)
-        >>> ry_only(circuit, numpy.zeros(2))
-        >>> [gate["name"] for gate in circuit.to_qir()]
-        ['ry', 'ry']
+    Arguments and errors as for ``ry_linear_cnot``.
     """
     for qubit in range(_one_angle_each(circuit, angles)):
         circuit.ry(qubit, theta=angles[qubit])
@@ -73,32 +61,6 @@ def _one_angle_each(circuit: tc.Circuit, angles: Tensor) -> int:
     if len(angles) != n_qubits:
         raise ValueError(f"angles must be one for each of {n_qubits} qubits, got {len(angles)}")
     return n_qubits
-
-
-def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:
-    """Append the block of the authors' released notebooks: U3 on each qubit, then a ring of CU3.
-
-    Its amplitudes are complex, so only the "tensorcircuit" simulator can run it.
-
-    Args:
-        circuit: N >= 2 qubits, changed in place.
-        angles: shape (6 N,), radians; three for each U3, then three for each CU3.
-
-    Example:
-        >>> import numpy, tensorcircuit as tc
-        >>> circuit = tc.Circuit(2)
-        >>> u3_ring_cu3(circuit, numpy.zeros(12))
-        >>> [gate["name"] for gate in circuit.to_qir()]
-        ['u', 'u', 'cu', 'cu']
-    """
-    n_qubits = circuit.circuit_param["nqubits"]
-    single, controlled = angles.reshape(2, n_qubits, 3)
-    for qubit in range(n_qubits):
-        theta, phi, lbd = single[qubit]
-        circuit.u(qubit, theta=theta, phi=phi, lbd=lbd)
-    for qubit in range(n_qubits):
-        theta, phi, lbd = controlled[qubit]
-        circuit.cu(qubit, (qubit + 1) % n_qubits, theta=theta, phi=phi, lbd=lbd)
 
 
 def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) -> tc.Circuit:
@@ -136,41 +98,37 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
     return circuit
 
 
-def check_block(block: Block, n_qubits: int, n_angles: int) -> None:
-    """Refuse a block that cannot take the angles, or that ignores them: it would train nothing.
+def gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
+    """Return the gates that a block appends, as TensorCircuit's ``to_qir`` lists them.
 
     Args:
         block: appends one block to a circuit.
         n_qubits: N.
-        n_angles: K, angles of one block.
+        angles: shape (K,), radians.
 
     Raises:
-        ValueError: if the block fails or no gate depends on the angles; the message says which.
+        ValueError: if the block fails, or if no gate depends on angles that require a gradient:
+            it would train nothing.
 
     Example:
-        >>> check_block(lambda circuit, angles: circuit.h(0), n_qubits=2, n_angles=2)
-        Traceback (most recent call last):
-        ...
-        ValueError: block must use its angles, got one whose gates do not depend on them
+        >>> [gate["name"] for gate in gate_list(ry_linear_cnot, 2, torch.zeros(2))]
+        ['ry', 'ry', 'cnot']
     """
-    # tracing needs autograd, whatever the caller's mode is
-    with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"):
-        angles = torch.rand(n_angles, dtype=torch.float64, requires_grad=True)
-        with tensorcircuit_with("pytorch", "complex128") as tc:
-            circuit = tc.Circuit(n_qubits)
-            try:
-                block(circuit, angles)
-            except (LookupError, RuntimeError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"block must append gates to {n_qubits} qubits from {n_angles} angles (see "
-                    f"angles_per_block), got {type(error).__name__}: {error}"
-                ) from error
-            gates = circuit.to_qir()
-    for gate in gates:
-        values = [*gate.get("parameters", {}).values(), getattr(gate["gate"], "tensor", None)]
-        if any(isinstance(value, Tensor) and value.requires_grad for value in values):
-            return
-    raise ValueError("block must use its angles, got one whose gates do not depend on them")
+    with torch.enable_grad(), tensorcircuit_with("pytorch", "complex128") as tc:
+        circuit = tc.Circuit(n_qubits)
+        try:
+            block(circuit, angles)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"block must append gates to {n_qubits} qubits from {len(angles)} angles (see "
+                f"angles_per_block), got {type(error).__name__}: {error}"
+            ) from error
+        gates = circuit.to_qir()
+    values = [v for g in gates for v in (*g.get("parameters", {}).values(), g["gate"])]
+    values = [getattr(value, "tensor", value) for value in values]
+    if angles.requires_grad and not any(getattr(v, "requires_grad", False) for v in values):
+        raise ValueError("block must use its angles, got one whose gates do not depend on them")
+    return gates
 
 
 _backend = RLock()

@@ -67,23 +67,24 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
 
 
 def _check_parameters(parameters: Mapping[str, nn.Parameter]) -> None:
-    first = next(iter(parameters.values()))
+    kinds = set()
     for name, parameter in parameters.items():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            problem = "an uninitialised one: run the lazy target once on an example"
-        elif parameter.is_meta:
-            problem = "one without values on the meta device: call to_empty(device=...)"
-        elif parameter.layout != torch.strided or not parameter.is_floating_point():
-            problem = f"a {parameter.layout} one of {parameter.dtype}: leave it out of names"
-        elif (parameter.dtype, parameter.device) != (first.dtype, first.device):
-            problem = (
-                f"{parameter.dtype} on {parameter.device} after {first.dtype} on {first.device}: "
-                "convert the target, or leave some out of names"
+        lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
+        if lazy or parameter.is_meta:
+            raise ValueError(
+                f"target must have values in its parameters, got none in {name}: run a lazy target "
+                "once on an example, call to_empty(device=...) on one on the meta device"
             )
-        else:
-            continue
+        if parameter.layout != torch.strided or not parameter.is_floating_point():
+            raise ValueError(
+                f"target must have dense float parameters, got {name} of {parameter.dtype} and "
+                f"{parameter.layout}: leave it out of names"
+            )
+        kinds.add(f"{parameter.dtype} on {parameter.device}")
+    if len(kinds) > 1:
         raise ValueError(
-            f"target must have dense float parameters of one kind, got {name}, {problem}"
+            f"target must have parameters of one kind, got {sorted(kinds)}: convert the target, or "
+            "leave some out of names"
         )
 
 

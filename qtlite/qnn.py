@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qtlite import acceleration
-from qtlite.circuit import Block, check_block, probabilities, ry_linear_cnot
+from qtlite.circuit import Block, gate_list, probabilities, ry_linear_cnot
 
 MAX_ANGLES = 2**28  # a gigabyte
 
@@ -59,7 +59,8 @@ class QNN(nn.Module):
             raise ValueError(f"n_blocks must give at most {MAX_ANGLES:,} angles, got {n_blocks}")
         self.n_qubits, self.n_blocks, self.block = n_qubits, n_blocks, block
         self.prepared = acceleration.prepare_circuit(block, n_qubits, n_angles)
-        check_block(block, n_qubits, n_angles)
+        probe = torch.rand(n_angles, dtype=torch.float64, device="cpu")
+        gate_list(block, n_qubits, probe.requires_grad_())  # refuses what cannot be trained
         start = torch.rand(n_blocks, n_angles, generator=generator) * 2 - 1
         self.angles = nn.Parameter(start * angle_range)
 

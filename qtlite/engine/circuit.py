@@ -43,11 +43,11 @@ def prepare_circuit(block: Block, n_qubits: int, n_angles: int) -> Prepared:
         n_angles: K, angles of one block.
 
     Example:
-        >>> from qtlite.circuit import ry_linear_cnot, u3_ring_cu3
+        >>> from qtlite.circuit import ry_linear_cnot
         >>> prepare_circuit(ry_linear_cnot, 3, 3).description
         'engine: every gate of the block is real'
-        >>> prepare_circuit(u3_ring_cu3, 3, 18).description
-        "TensorCircuit: gate 'u' on qubits (0,) must have real entries to be fused"
+        >>> prepare_circuit(lambda c, angles: c.rx(0, theta=angles[0]), 3, 1).description
+        "TensorCircuit: gate 'rx' on qubits (0,) must have real entries to be fused"
     """
     # a block of the reader's own is read each time, since what it does may have changed
     known = getattr(block, "__module__", None) == "qtlite.circuit"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtlite.circuit import Block, build_circuit, tensorcircuit_with
+from qtlite.circuit import Block, build_circuit, gate_list, tensorcircuit_with
 
 TOLERANCE = 1e-9  # on matrix entries and angles of O(1), traced in double precision
 PROBES = (1.0, 1.0, 3.2, 3.2, 10.0, 10.0, 10.0)  # a block is traced at angles in +-these, radians
@@ -126,7 +126,7 @@ def _read(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
     uniform = torch.rand(len(PROBES), n_angles, generator=generator, dtype=torch.float64) * 2 - 1
     first, *others = uniform * torch.tensor(PROBES, dtype=torch.float64)[:, None]
     first.requires_grad_()
-    gates, *again = (_gate_list(block, n_qubits, point) for point in (first, *others))
+    gates, *again = (gate_list(block, n_qubits, point) for point in (first, *others))
     names = [[(gate["name"], gate["index"]) for gate in found] for found in (gates, *again)]
     if any(found != names[0] for found in names):
         raise NotRealAmplitude("block must append the same gates whatever its angles are")
@@ -136,19 +136,6 @@ def _read(block: Block, n_qubits: int, n_angles: int) -> RealBlock:
     read = steps.finish()
     _check(read, block, torch.stack(others[:2]))
     return read
-
-
-def _gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
-    with tensorcircuit_with("pytorch", "complex128") as tc:
-        circuit = tc.Circuit(n_qubits)
-        try:
-            block(circuit, angles)
-        except (LookupError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"block must append gates to {n_qubits} qubits from {len(angles)} angles (see "
-                f"angles_per_block), got {type(error).__name__}: {error}"
-            ) from error
-        return circuit.to_qir()
 
 
 @torch.no_grad()

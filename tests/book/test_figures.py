@@ -10,7 +10,8 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from qtlite.circuit import build_circuit, u3_ring_cu3
+from qtlite.circuit import build_circuit
+from qtlite.experiments.ansaetze import u3_ring_cu3
 from qtlite.experiments.report import figures, pages, save_svg
 from qtlite.experiments.report.circuit_drawing import draw_text, gate_columns
 from qtlite.experiments.report.style import CURVES

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from qtlite.circuit import ry_linear_cnot, ry_only, u3_ring_cu3
+from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.engine.read_block import NotRealAmplitude, read_block
+from qtlite.experiments.ansaetze import u3_ring_cu3
 
 
 def test_the_papers_block_is_one_layer_and_one_gather():

@@ -52,7 +52,8 @@ CATEGORIES = ("clear", "vague", "raw", "silent", "hung", "code ran", "broken")
 # what the calls may name, by module
 NAMES = {
     "qtlite": "QNN MappingNet QuantumTrain build_circuit mapping_inputs ry_linear_cnot",
-    "qtlite.circuit": "ry_only u3_ring_cu3",
+    "qtlite.circuit": "ry_only",
+    "qtlite.experiments.ansaetze": "u3_ring_cu3",
     "qtlite.mapping": "qubits_needed",
     "qtlite.normalisation": "weight_scales normalise_weights",
     "qtlite.inject": "weight_shapes split_weights",

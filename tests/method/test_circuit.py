@@ -2,7 +2,8 @@ import pytest
 import tensorcircuit as tc
 import torch
 
-from qtlite.circuit import build_circuit, ry_linear_cnot, ry_only, u3_ring_cu3
+from qtlite.circuit import build_circuit, ry_linear_cnot, ry_only
+from qtlite.experiments.ansaetze import u3_ring_cu3
 
 
 def names_and_qubits(circuit):

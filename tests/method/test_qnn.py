@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qtlite import plain
-from qtlite.circuit import u3_ring_cu3
+from qtlite.experiments.ansaetze import u3_ring_cu3
 from qtlite.qnn import QNN
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}

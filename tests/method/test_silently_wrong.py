@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from qtlite import QNN, MappingNet, QuantumTrain, plain
-from qtlite.circuit import u3_ring_cu3
+from qtlite.experiments.ansaetze import u3_ring_cu3
 
 
 def seeded(seed=0):
