@@ -55,10 +55,9 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
             f"target must have parameters to generate, got none in {type(module).__name__}"
         )
     _check_parameters(parameters)
+    generated = {id(parameter) for parameter in parameters.values()}
     for layer in module.modules():
-        if getattr(layer, "sparse", False) and id(getattr(layer, "weight", None)) in {
-            id(parameter) for parameter in parameters.values()
-        }:
+        if getattr(layer, "sparse", False) and id(getattr(layer, "weight", None)) in generated:
             raise ValueError(
                 f"target must have layers with sparse=False, got {layer}: generated weights have "
                 "dense gradients"
@@ -174,19 +173,19 @@ class Injection:
         self._places: list[tuple[str, nn.Module, str, object]] = []
         for owner in self.module.modules():
             for key, value in [*owner._parameters.items(), *owner.__dict__.items()]:
-                if id(value) in generated:
-                    self._places.append((generated[id(value)], owner, key, None))
-                if not isinstance(value, (list, tuple, dict)) or key in ("_parameters", "_modules"):
-                    continue
-                entries = value.items() if isinstance(value, dict) else enumerate(value)
-                for index, entry in entries:
-                    if id(entry) in generated and isinstance(value, tuple):
+                inside = value.items() if isinstance(value, dict) else ()
+                inside = enumerate(value) if isinstance(value, (list, tuple)) else inside
+                if key == "_parameters":
+                    inside = ()
+                for index, entry in [(None, value), *inside]:
+                    if id(entry) not in generated:
+                        continue
+                    if isinstance(value, tuple):
                         raise ValueError(
                             f"target must keep parameters in a ParameterList, got {key!r} of "
-                            f"{type(owner).__name__}, a tuple with {generated[id(entry)]}"
+                            f"{type(owner).__name__}, a tuple"
                         )
-                    if id(entry) in generated:
-                        self._places.append((generated[id(entry)], owner, key, index))
+                    self._places.append((generated[id(entry)], owner, key, index))
         for _, *place in self._places:
             _put(*place, Ungenerated())
 

@@ -139,14 +139,6 @@ class Normalisation(nn.Module):
 
     Raises:
         ValueError: if the scheme is unknown.
-
-    Example:
-        >>> from qtlite.inject import weight_shapes
-        >>> layer = nn.Linear(16, 1)
-        >>> shapes = weight_shapes(layer)
-        >>> normalise = Normalisation(shapes, weight_scales(layer, shapes, weight_gain=1))
-        >>> normalise(torch.tensor([1.0] * 8 + [3.0] * 8 + [2.0]))["weight"][0, 6:10]
-        tensor([-0.2500, -0.2500,  0.2500,  0.2500])
     """
 
     def __init__(
@@ -170,16 +162,11 @@ class Normalisation(nn.Module):
         return weights
 
     def get_extra_state(self) -> Tensor:
-        """The centres, float64, in the order of the target's tensors."""
-        centres = [scale.centre for scale in self.scales.values()]
-        return torch.tensor(centres, dtype=torch.float64)
+        """Return the centres, float64, in the order of the target's tensors."""
+        return torch.tensor([s.centre for s in self.scales.values()], dtype=torch.float64)
 
     def set_extra_state(self, centres: Tensor) -> None:
-        """Take the centres of the model that wrote a ``state_dict``.
-
-        Raises:
-            ValueError: if there is not one finite centre for each tensor.
-        """
+        """Take the centres of the model that wrote a ``state_dict``."""
         if len(centres) != len(self.scales) or not centres.isfinite().all():
             raise ValueError(
                 f"centres must be {len(self.scales)} finite numbers, got {centres.tolist()}"
