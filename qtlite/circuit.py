@@ -216,3 +216,36 @@ def probabilities(n_qubits: int, angles: Tensor, block: Block) -> Tensor:
     """
     with tensorcircuit_with("pytorch", precision_of(angles)):
         return build_circuit(n_qubits, angles, block).probability().to(angles.dtype)
+
+
+def ry_ring_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
+    """Append an Ry per qubit, then a ring of CNOTs: CNOT(0, 1), CNOT(1, 2), ..., CNOT(N - 1, 0).
+
+    The ring of two qubits is CNOT(0, 1), CNOT(1, 0); one qubit has none.
+
+    Args:
+        circuit: N qubits, changed in place.
+        angles: shape (N,), radians.
+
+    Raises:
+        ValueError: if there are more or fewer angles than qubits.
+
+    Example:
+        >>> import numpy, tensorcircuit as tc
+        >>> circuit = tc.Circuit(3)
+        >>> ry_ring_cnot(circuit, numpy.zeros(3))
+        >>> [gate["index"] for gate in circuit.to_qir() if gate["name"] == "cnot"]
+        [(0, 1), (1, 2), (2, 0)]
+    """
+    ry_only(circuit, angles)
+    for qubit in range(len(angles) if len(angles) > 1 else 0):
+        circuit.cnot(qubit, (qubit + 1) % len(angles))
+
+
+# the blocks by name, each with its number of angles per qubit
+ANSAETZE: dict[str, tuple[Block, int]] = {
+    "ry_linear_cnot": (ry_linear_cnot, 1),
+    "ry_ring_cnot": (ry_ring_cnot, 1),
+    "ry_only": (ry_only, 1),
+    "u3_ring_cu3": (u3_ring_cu3, 6),
+}
