@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 def ry_ring_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
-    """Append the paper's block and one more CNOT, from the last qubit to the first.
+    """Append an Ry per qubit, then a ring of CNOTs: CNOT(0, 1), CNOT(1, 2), ..., CNOT(N - 1, 0).
+
+    The ring of two qubits is CNOT(0, 1), CNOT(1, 0); one qubit has none.
 
     Args:
-        circuit: N >= 2 qubits, changed in place.
+        circuit: N qubits, changed in place.
         angles: shape (N,), radians.
+
+    Raises:
+        ValueError: if there are more or fewer angles than qubits.
 
     Example:
         >>> import numpy, tensorcircuit as tc
@@ -26,8 +31,9 @@ def ry_ring_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
         >>> [gate["index"] for gate in circuit.to_qir() if gate["name"] == "cnot"]
         [(0, 1), (1, 2), (2, 0)]
     """
-    ry_linear_cnot(circuit, angles)
-    circuit.cnot(circuit.circuit_param["nqubits"] - 1, 0)
+    ry_only(circuit, angles)
+    for qubit in range(len(angles) if len(angles) > 1 else 0):
+        circuit.cnot(qubit, (qubit + 1) % len(angles))
 
 
 def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:

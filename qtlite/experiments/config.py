@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from qtlite.experiments.ansaetze import ANSAETZE
 from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.data.catalogue import DATASETS
 from qtlite.mapping import ACTIVATIONS, FEATURES
@@ -63,6 +64,9 @@ class TrainConfig:
     )
     n_blocks: int = _option(
         16, "L, blocks of the circuit (a control has as many parameters)", limits=(1, 100_000)
+    )
+    block: str = _option(
+        "ry_linear_cnot", "the ansatz: gates of one block of the circuit", choices=tuple(ANSAETZE)
     )
     seed: int = _option(
         0, "of the random start and of the order of images", limits=(-MAX_SEED, MAX_SEED)
@@ -151,6 +155,10 @@ class TrainConfig:
                     )
             elif not low <= value <= high:  # nan is not, either
                 raise ValueError(f"{name} must be between {low} and {high}, got {value}")
+        if self.model != "qt" and self.block != TrainConfig.block:
+            raise ValueError(
+                f"block must be {TrainConfig.block!r} unless model is 'qt', got {self.block!r}"
+            )
         if self.optimiser == "full_matrix_adam" and self.weight_decay != 0:
             raise ValueError(
                 f"weight_decay must be 0 with full_matrix_adam, got {self.weight_decay}"

@@ -224,7 +224,7 @@ def test_a_last_step_that_is_not_finite_leaves_the_epoch_before(digits, tmp_path
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
-def test_weights_must_be_finite_even_if_no_loss_shows_it(digits, tmp_path):
+def test_weights_must_be_finite_even_if_no_loss_shows_it(digits, tmp_path, monkeypatch):
     """A bias of minus infinity: its class is never predicted, and here it is never right."""
     no_nines = replace(
         digits,
@@ -232,13 +232,13 @@ def test_weights_must_be_finite_even_if_no_loss_shows_it(digits, tmp_path):
         test_labels=digits.test_labels.clamp(max=8),
     )
     config = replace(QUICK, model="classical", n_train=64, schedule="constant")
-    train(replace(config, epochs=1), no_nines, tmp_path, progress=False)
-    content = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    content["config"]["epochs"] = 2
-    list(content["model"].values())[-1][9] = -torch.inf
-    torch.save(content, tmp_path / CHECKPOINT)
-    with pytest.raises(ValueError, match=r"weights must be finite, got 1 others in epoch 2: lower"):
-        train(replace(config, epochs=2), no_nines, tmp_path, progress=False)
+    model = build_model(config)
+    with torch.no_grad():
+        list(model.parameters())[-1][9] = -torch.inf
+    monkeypatch.setattr(training, "build_model", lambda _: model)
+    with pytest.raises(ValueError, match=r"weights must be finite, got 1 others in epoch 1: lower"):
+        train(config, no_nines, tmp_path, progress=False)
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_checkpoint_of_another_config_is_refused(digits, tmp_path):
@@ -287,6 +287,9 @@ def test_checkpoint_with_code_in_it_is_refused_unrun(digits, tmp_path):
         (lambda c: c["history"][0].update(test_loss="low"), "Expected `int | float`, got `str`"),
         (lambda c: c["model"].popitem(), "Missing key"),
         (lambda c: c["model"].update(more=torch.ones(1)), "Unexpected key"),
+        (lambda c: c["model"]["qnn.angles"].fill_(torch.nan), "model must have finite parameters"),
+        (lambda c: c["history"][0].pop("test_loss"), "missing required field `test_loss`"),
+        (lambda c: c["history"][0].update(test_accuracy=torch.nan), r"test_accuracy: Expected"),
         (lambda c: c["optimiser"].update(param_groups=[]), "ValueError"),
         (lambda c: c.update(optimiser={}), "KeyError"),
         (

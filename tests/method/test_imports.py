@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "qtlite"
 # what a package of qtlite.experiments may import lies to its left
 ORDER = (
-    ("data.catalogue", "controls"),
+    ("data.catalogue", "controls", "ansaetze"),
     ("config", "recipes", "paper"),
     ("data",),
     ("models",),

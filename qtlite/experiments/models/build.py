@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from qtlite.experiments.ansaetze import ANSAETZE
 from qtlite.experiments.config import BITS, TrainConfig
 from qtlite.experiments.models.controls import build_control
 from qtlite.experiments.models.qcml import QCML
@@ -41,7 +42,15 @@ def build_model(config: TrainConfig) -> nn.Module:
         return build_control(config.model, target, config.n_blocks, **shared)
     n_weights = count_weights(weight_shapes(target))
     n_qubits, generator = qubits_needed(n_weights), shared["generator"]
-    qnn = QNN(n_qubits, config.n_blocks, angle_range=config.angle_range, generator=generator)
+    block, angles_per_qubit = ANSAETZE[config.block]
+    qnn = QNN(
+        n_qubits,
+        config.n_blocks,
+        block=block,
+        angles_per_block=angles_per_qubit * n_qubits,
+        angle_range=config.angle_range,
+        generator=generator,
+    )
     net = (CentredMappingNet if config.center_output else MappingNet)(
         n_qubits,
         config.hidden,

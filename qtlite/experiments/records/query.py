@@ -15,7 +15,12 @@ from typing import Any
 import pandas as pd
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.records.records import WITHOUT_BLOCKS, departures, read_records
+from qtlite.experiments.records.records import (
+    WITHOUT_BLOCKS,
+    Record,
+    departures,
+    read_records,
+)
 from qtlite.export.schema import read_json
 
 DECISIONS = "recipes/departures.json"  # beside records older than the field `departures`
@@ -73,10 +78,10 @@ def as_frame(
             | {"outdated": tuple(n for n in differs if n not in at_its_time)}
             | {"resumed": "parts" in record}
         )
-    results = ["id", "evaluated_on", "n_trainable", "test_accuracy"]
-    results += ["departures", "outdated", "resumed"]
-    columns = None if rows else [*TrainConfig().to_dict(), *results]
-    return pd.DataFrame(rows, columns=columns).astype({"n_blocks": "Int64"})
+    names = Record.__annotations__.keys() - NOT_SHOWN - TrainConfig().to_dict().keys()
+    columns = [*TrainConfig().to_dict(), *sorted(names | {"outdated", "resumed"})]
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    return table.astype({"n_blocks": "Int64", "n_qubits": "Int64"})
 
 
 def select(runs: pd.DataFrame, vary: Iterable[str] = (), **values: Any) -> pd.DataFrame:

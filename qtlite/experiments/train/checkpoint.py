@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.records.records import Epoch
 from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line
 
@@ -22,7 +23,7 @@ class Content(TypedDict):
     """What the file holds; a search for finished runs needs only the config and the history."""
 
     config: dict[str, Any]
-    history: list[dict[str, int | float]]  # one entry for each epoch
+    history: list[dict[str, int | float]]  # ``Epoch``, one for each epoch
     model: NotRequired[dict[str, Any]]
     optimiser: NotRequired[dict[str, Any]]
     schedule: NotRequired[dict[str, Any]]
@@ -95,6 +96,8 @@ def resume(path: Path, run: Run) -> None:
         )
     try:
         run.model.load_state_dict(content["model"])
+        if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
+            raise ValueError("model must have finite parameters, got NaN or infinity")
         run.optimiser.load_state_dict(content["optimiser"])
         if run.schedule is not None:
             state, own = content["schedule"], run.schedule.state_dict()
@@ -102,7 +105,7 @@ def resume(path: Path, run: Run) -> None:
             if wrong := [k for k, v in own.items() if type(known.get(k, v)) is not type(v)]:
                 raise ValueError(f"schedule must be the run's, got another {wrong}")
             run.schedule.load_state_dict(state)
-        epochs = [int(entry["epoch"]) for entry in content["history"]]
+        epochs = [entry["epoch"] for entry in msgspec.convert(content["history"], list[Epoch])]
         if epochs != list(range(1, sum(part["epochs"] for part in content["parts"]) + 1)):
             raise ValueError(f"history must have one entry for each epoch, got {epochs}")
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
