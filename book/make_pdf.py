@@ -7,6 +7,7 @@ table of contents. The file is _build/qtlite.pdf.
 
 import functools
 import http.server
+import logging
 import re
 import shutil
 import sys
@@ -25,10 +26,12 @@ PDF = ROOT / "_build/qtlite.pdf"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 LARGEST = 10e6  # bytes
 TITLE = "qtlite: Quantum-Train from circuit to network"
-LEFT_OUT = ".headerlink, .copybtn, script, button, .live-drawn, form.quick-check details"
+LEFT_OUT = (  # folded code and answers among them
+    ".headerlink, .copybtn, script, button, .live-drawn, details.hide, form.quick-check details"
+)
 STYLE = """
 /* these would be printed as pictures */
-* { border-radius: 0 !important; box-shadow: none !important; filter: none !important; }
+*:not(#none) { border-radius: 0 !important; box-shadow: none !important; filter: none !important; }
 html, body { background: white; display: block; font-size: 10pt; height: auto; }
 html, body { overflow: visible; }
 main.bd-content, article { display: block; max-width: none; padding: 0; width: 100%; }
@@ -121,9 +124,12 @@ def add_outline(pdf: Path, titles: dict[str, str], starts: dict[str, int]) -> No
 
     Chromium's own outline comes with a description of every paragraph, which doubles the file.
     """
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # Chromium counts objects otherwise
     writer = PdfWriter(clone_from=pdf)
     for name, page in starts.items():
         writer.add_outline_item(title=titles[name], page_number=page - 1)
+    for page in writer.pages:
+        page.compress_content_streams(level=9)
     writer.add_metadata({"/Title": TITLE})
     writer.write(pdf)
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qtlite import QNN, QuantumTrain
-from qtlite.circuit import ry_linear_cnot, ry_only
+from qtlite.circuit import ry_linear_cnot, ry_only, ry_ring_cnot
 from qtlite.experiments.data.loading import load_dataset, to_float
 from qtlite.experiments.data.portable_random import PortableRandom
 from qtlite.experiments.models.targets import paper_cnn
@@ -29,12 +29,7 @@ FEATURES = {
 CONTROLS = ("frozen_circuit", "hypernetwork", "random_subspace")
 
 
-def ring(circuit, angles):
-    ry_linear_cnot(circuit, angles)
-    circuit.cnot(N_QUBITS - 1, 0)
-
-
-BLOCKS = {"linear": ry_linear_cnot, "ring": ring, "none": ry_only}
+BLOCKS = {"linear": ry_linear_cnot, "ring": ry_ring_cnot, "none": ry_only}
 
 
 def one_step(state, n_images=32):
@@ -193,7 +188,7 @@ def test_first_losses_are_pytorchs():
 
 
 @pytest.mark.slow
-def test_mean_accuracy_of_five_runs_is_pytorchs(record_property):
+def test_mean_accuracy_of_five_runs_is_pytorchs():
     found = in_node(
         """
         return [0, 1, 2, 3, 4].map((seed) => {
@@ -214,7 +209,7 @@ def test_mean_accuracy_of_five_runs_is_pytorchs(record_property):
             right = model(images).argmax(dim=1) == dataset.test_labels
         expected.append(right.double().mean().item())
     mean = np.mean([run["accuracy"] for run in found])
-    record_property("accuracies", [[run["accuracy"] for run in found], expected])
+    print([[run["accuracy"] for run in found], expected])  # shown with -rP
     assert mean >= 0.9
     assert mean == pytest.approx(np.mean(expected), abs=0.015)
 

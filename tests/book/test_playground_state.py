@@ -1,7 +1,6 @@
 """The playground's choices under Node: addresses, names, Python lines that run, files, theory."""
 
 import hashlib
-import inspect
 import json
 import subprocess
 
@@ -11,9 +10,9 @@ import torch
 from playground_in_node import SCRIPTS, in_node
 from scipy import stats
 
-from qtlite import MappingNet
 from qtlite.experiments.recipes import recipe_config
 from qtlite.export import load_json
+from qtlite.mapping import FEATURES
 
 WITH = f"const state = require({json.dumps(str(SCRIPTS / 'state.js'))});"
 
@@ -79,10 +78,6 @@ def test_learning_rates_are_the_recipes():
     assert found == [recipe_config("qtlite", **changes).learning_rate for _, changes in states]
 
 
-@pytest.mark.skipif(
-    "bit_values" not in inspect.signature(MappingNet).parameters,
-    reason="the lines are for a MappingNet that knows its bits",
-)
 @pytest.mark.parametrize(
     "state",
     [
@@ -109,9 +104,9 @@ def test_python_lines_train_the_same_model(state, capsys):
     exec(lines.replace("epochs=20", "epochs=1"), names)
     assert capsys.readouterr().out.startswith(f"{total} trained numbers, accuracy 0.")
     assert names["model"].n_trainable == total
-    assert names["model"].normalisation == state.get("normalisation", "row")
+    assert names["model"].normalise.scheme == state.get("normalisation", "row")
     if state.get("source", "circuit") in ("circuit", "frozen_circuit"):
-        assert names["model"].feature == state.get("feature", "scaled")
+        assert names["model"].feature is FEATURES[state.get("feature", "scaled")]
 
 
 def test_porter_thomas_is_the_square_of_a_normal_number():

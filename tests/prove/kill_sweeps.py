@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -168,6 +169,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", default=["processes", "dask"])
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="record the result there")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and leave no sweep behind
     config = {"n_kills": options.kills, "kinds": options.kinds, "seed": options.seed}
     found = take_measurement("kills", measure, config)
     if options.to is not None:
