@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qtlite.experiments import recipes
@@ -12,6 +13,7 @@ from qtlite.experiments.records.query import (
     accuracy_percent,
     as_frame,
     mean_difference,
+    pooled_deviation,
     read_runs,
     select,
     with_changes,
@@ -324,3 +326,17 @@ def test_controls_are_above_level_or_below_by_two_standard_errors():
         ["small_cnn"],
     )
     assert against_controls(runs, "mnist", 121) == ([], [], [])
+
+
+def test_deviations_are_pooled_over_rows():
+    """The root of the residual mean square of a model with one mean a row."""
+    rows = [[0.97, 0.98, 0.96], [0.90, 0.93], [0.5]]
+    runs = [frame(*(record(a, seed=s) for s, a in enumerate(row))) for row in rows]
+    within = [100 * (a - np.mean(row)) for row in rows for a in row]
+    assert pooled_deviation(runs) == pytest.approx((np.square(within).sum() / (6 - 3)) ** 0.5)
+
+    difference, error = mean_difference(runs[0], runs[2], 0.3)
+    assert difference == pytest.approx(47)
+    assert error == pytest.approx(0.3 * (1 / 3 + 1) ** 0.5)
+    with pytest.raises(ValueError, match="rows must have one with at least two runs, got none"):
+        pooled_deviation([runs[2]])

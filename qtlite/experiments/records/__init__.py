@@ -4,6 +4,7 @@ from qtlite.experiments.records.measurements import read_measurement as read_mea
 from qtlite.experiments.records.measurements import read_measurements as read_measurements
 from qtlite.experiments.records.query import accuracy_percent as accuracy_percent
 from qtlite.experiments.records.query import mean_difference as mean_difference
+from qtlite.experiments.records.query import pooled_deviation as pooled_deviation
 from qtlite.experiments.records.query import read_runs as read_runs
 from qtlite.experiments.records.query import select as select
 from qtlite.experiments.records.query import with_changes as with_changes

@@ -159,19 +159,47 @@ def accuracy_percent(
     return float(percent.mean()), deviation, len(percent)
 
 
-def mean_difference(some: pd.DataFrame, others: pd.DataFrame) -> tuple[float, float | None]:
+def pooled_deviation(rows: Iterable[pd.DataFrame]) -> float:
+    """Return the standard deviation of one run's test accuracy, in points, pooled over rows.
+
+    Three seeds hardly tell a row's own deviation; a table's rows together do.
+
+    Args:
+        rows: the runs of each row; rows with a single run do not count.
+
+    Raises:
+        ValueError: if no row has two runs.
+
+    Example:
+        >>> one = pd.DataFrame({"seed": [0, 1], "test_accuracy": [0.96, 0.97]})
+        >>> round(pooled_deviation([one, one]), 2)
+        0.71
+    """
+    counted = [row.test_accuracy for row in rows if len(row) > 1]
+    if not counted:
+        raise ValueError("rows must have one with at least two runs, got none")
+    squares = sum((len(row) - 1) * row.var() for row in counted)
+    return 100 * float(squares / sum(len(row) - 1 for row in counted)) ** 0.5
+
+
+def mean_difference(
+    some: pd.DataFrame, others: pd.DataFrame, deviation: float | None = None
+) -> tuple[float, float | None]:
     """Return the difference of two mean test accuracies and its standard error, in points.
 
-    The error is None where one of them has a single seed.
+    Args:
+        some, others: the runs of two rows.
+        deviation: of one run, in points, such as ``pooled_deviation``. If left out, each row has
+            its own; the error is then None where one of them has a single seed.
 
     Raises:
         ValueError: if one of them has no runs.
     """
-    mean, deviation, n_seeds = accuracy_percent(some)
-    other_mean, other_deviation, n_others = accuracy_percent(others)
-    if deviation is None or other_deviation is None:
+    (mean, own, n_seeds), (other_mean, other, n_others) = map(accuracy_percent, (some, others))
+    own, other = (own, other) if deviation is None else (deviation, deviation)
+    if own is None or other is None:
         return mean - other_mean, None
-    return mean - other_mean, (deviation**2 / n_seeds + other_deviation**2 / n_others) ** 0.5
+    return mean - other_mean, (own**2 / n_seeds + other**2 / n_others) ** 0.5
 
 
 def _scalar(value: Any) -> Any:

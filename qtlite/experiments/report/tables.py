@@ -54,8 +54,14 @@ def accuracy_in_words(runs: pd.DataFrame) -> str:
     return f"{number} % ({n_seeds} seed{'s' if n_seeds > 1 else ''})"
 
 
-def format_difference(some: pd.DataFrame, others: pd.DataFrame) -> str:
+def format_difference(
+    some: pd.DataFrame, others: pd.DataFrame, deviation: float | None = None
+) -> str:
     """Return the difference of two mean test accuracies ± its standard error, in points.
+
+    Args:
+        some, others: the runs of two rows.
+        deviation: of one run, see ``mean_difference``.
 
     Example:
         >>> runs = pd.DataFrame({"seed": [0, 1, 2], "test_accuracy": [0.96, 0.97, 0.98]})
@@ -64,7 +70,7 @@ def format_difference(some: pd.DataFrame, others: pd.DataFrame) -> str:
     """
     if some.empty or others.empty:
         return "–"
-    difference, error = mean_difference(some, others)
+    difference, error = mean_difference(some, others, deviation)
     number = f"{difference:+.2f}".replace("-", MINUS)
     return f"{number} (1 seed)" if error is None else f"{number} ± {error:.2f}"
 
