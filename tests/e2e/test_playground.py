@@ -231,6 +231,20 @@ def test_runs_are_laid_over_one_another(page, site):
     assert all(without[name] != alone[name] for name in alone)
 
 
+def test_a_choice_counts_for_the_run_started_right_after_it(page, site):
+    open_playground(page, site)
+    page.evaluate(
+        """() => {
+          const blocks = document.querySelector("#play-blocks");
+          blocks.value = 2;
+          blocks.dispatchEvent(new Event("input"));
+          document.querySelector(".play-train").click();
+        }"""
+    )
+    wait_for_step(page, 2)
+    assert labels(page)[0].startswith("trained circuit, L = 2: ")
+
+
 def test_by_keyboard_alone(page, site):
     place = open_playground(page, site)
     page.get_by_role("button", name="Train", exact=True).focus()

@@ -38,7 +38,10 @@
 
   const says = make("p", { class: "play-says", role: "status" });
   const train = button("Train", toggle, { class: "play-train" });
-  const stepButton = button("Step", () => send("step"));
+  const stepButton = button("Step", () => {
+    settle();
+    send("step");
+  });
   const reset = button("Reset", () => restart());
   const meter = make("progress", { max: "1", value: "0", "aria-label": "training" });
   const epoch = make("span", { class: "play-epoch" });
@@ -109,6 +112,7 @@
   }
 
   function toggle() {
+    settle();
     if (!isPlaying && isDone()) restart();
     isPlaying = !isPlaying;
     send(isPlaying ? "play" : "pause");
@@ -123,7 +127,15 @@
     settings.show(state);
     send("pause");
     clearTimeout(waiting); // while a slider moves, only its last place counts
-    waiting = setTimeout(restart, 100);
+    waiting = setTimeout(settle, 100);
+  }
+
+  /* Begin the run of the newest choices, if that is still to be done. */
+  function settle() {
+    if (!waiting) return;
+    clearTimeout(waiting);
+    waiting = 0;
+    restart();
   }
 
   function take(snapshot) {
