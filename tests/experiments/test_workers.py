@@ -36,7 +36,7 @@ def cluster():
         yield cluster
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=180):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"nothing after {seconds} s"
@@ -67,7 +67,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(cluster, tmp_path):
             worker = next(name for name, keys in client.processing().items() if keys)
             os.kill(client.run(os.getpid)[worker], signal.SIGKILL)
     finally:
-        sweep.join(timeout=120)
+        sweep.join(timeout=300)
     assert not sweep.is_alive()
 
     found = {(r["seed"], len(r["history"])): r for r in read_records(records)}
@@ -77,7 +77,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_nothing(cluster, tmp_path):
         assert found[seed, 40]["history"][: len(history)] == history
 
 
-def test_both_engines_give_the_same_numbers(cluster, tmp_path):
+def test_processes_and_a_cluster_give_the_same_numbers(cluster, tmp_path):
     config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
     results = []
     for scheduler in (None, cluster.scheduler_address):
@@ -134,7 +134,7 @@ def test_a_run_of_another_sweep_is_waited_for_and_not_trained(tmp_path):
         wait_for((records / f"{record_id(ours)}.json").exists)
         write_json(records / f"{record['id']}.json", record)
         assert thread.is_alive()
-    thread.join(timeout=60)
+    thread.join(timeout=180)
     assert [{path.stem for path in paths} for paths in results] == [
         {record_id(ours), record_id(theirs)}
     ]
