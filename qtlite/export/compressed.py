@@ -89,7 +89,7 @@ def save_compressed(
     """
     if not isinstance(model, QuantumTrain):
         raise ValueError(f"model must be a QuantumTrain, got {type(model).__name__}")
-    header = prepare(model, metadata, "safetensors")
+    header = prepare(model, metadata, "safetensors", plain=False)
     from safetensors.torch import save_file
 
     if type(model.qnn) is not QNN:

@@ -25,13 +25,19 @@ MAX_PRODUCTS = 2**34
 
 
 def prepare(
-    network: nn.Module, metadata: Mapping[str, str] | None, *packages: str
+    network: nn.Module, metadata: Mapping[str, str] | None, *packages: str, plain: bool = True
 ) -> dict[str, str]:
     """Check what is to be written and return the strings for the file's header.
 
+    Args:
+        network: to be written.
+        metadata: strings about it.
+        packages: that the format needs.
+        plain: whether the format has no place for what generates weights.
+
     Raises:
-        ValueError: if the network is no module or has NaN or infinite weights, or metadata are no
-            strings.
+        ValueError: if the network is no module, still generates its weights, or has NaN or
+            infinite weights, or metadata are no strings.
         ImportError: if a package is missing.
 
     Example:
@@ -40,7 +46,7 @@ def prepare(
         ValueError: metadata must be strings, got {'accuracy': 0.5}
     """
     require(*packages)
-    check_module(network)
+    check_module(network, plain)
     check_finite(network.named_parameters(), "network")
     if not all(isinstance(text, str) for pair in (metadata or {}).items() for text in pair):
         raise ValueError(f"metadata must be strings, got {dict(metadata)}")
@@ -97,11 +103,11 @@ def reading(path: str | os.PathLike, rule: str, argument: str = "path") -> Itera
         raise ValueError(f"{argument} must {rule}, got {path}: {text}") from error
 
 
-def check_module(network: nn.Module) -> None:
-    """Raise a ValueError if a network is none."""
+def check_module(network: nn.Module, plain: bool = True) -> None:
+    """Raise a ValueError if a network is none, or its weights are generated and must not be."""
     if not isinstance(network, nn.Module):
         raise ValueError(f"network must be an nn.Module, got {network!r}")
-    if isinstance(network, GeneratedNetwork):
+    if plain and isinstance(network, GeneratedNetwork):
         raise ValueError(
             f"network must be a plain one, got {type(network).__name__}: give its to_classical()"
         )

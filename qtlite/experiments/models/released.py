@@ -33,16 +33,16 @@ def centred(feature: Callable[[Tensor], Tensor], n_weights: int) -> Callable[[Te
 
     Args:
         feature: from p, shape (2**N,), to the same shape.
-        n_weights: M.
+        n_weights: M, the length of the result.
 
     Example:
         >>> centred(released, 1)(torch.tensor([0.5, 0.5])).tolist()
-        [0.0, 0.0]
+        [0.0]
     """
 
     def minus_mean(probabilities: Tensor) -> Tensor:
-        column = feature(probabilities)
-        return column - column[:n_weights].mean()
+        column = feature(probabilities)[:n_weights]
+        return column - column.mean()
 
     return minus_mean
 
