@@ -1,7 +1,9 @@
 # make book    execute every chapter and build the book: _build/html/index.html
 # make test    the tests
 # make train   train on digits, some seconds
+# make prove   what proves more but takes hours: malformed inputs, damaged files, killed sweeps
 # make bench   the speed comparisons
+# make pdf     the built book as one PDF: _build/qtlite.pdf
 # make triton  Triton, for the tests of the GPU's kernels without a GPU
 # make lint    style
 # make clean   remove what was built (kept: .venv, runs/, .data/)
@@ -21,7 +23,7 @@ TORCH := $$(grep -E '^torch(vision)?==' requirements.lock)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
 
 .DEFAULT_GOAL := help
-.PHONY: help book test train bench triton lint clean
+.PHONY: help book test prove train bench pdf triton repo2docker lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -32,6 +34,19 @@ book: .venv/installed
 # a file to a process: its tests share what they have trained
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+prove: .venv/installed
+	$(BIN)/python tests/hostile/run.py
+	$(BIN)/python tests/hostile/fuzz.py --files 10000
+	$(BIN)/python tests/prove/kill_sweeps.py
+
+pdf: .venv/installed
+	$(BIN)/python book/make_pdf.py
+
+# in an environment of its own: its pins are not the book's
+repo2docker:
+	$(PYTHON) -m venv .repo2docker
+	.repo2docker/bin/python -m pip install --quiet jupyter-repo2docker
 
 train: .venv/installed
 	$(BIN)/qtlite train
