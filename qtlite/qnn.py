@@ -59,7 +59,7 @@ class QNN(nn.Module):
             raise ValueError(f"n_blocks must give at most {MAX_ANGLES:,} angles, got {n_blocks}")
         self.n_qubits, self.n_blocks, self.block = n_qubits, n_blocks, block
         self.prepared = acceleration.prepare_circuit(block, n_qubits, n_angles)
-        probe = torch.rand(n_angles, dtype=torch.float64, device="cpu")
+        probe = torch.linspace(0.1, 0.9, n_angles, dtype=torch.float64, device="cpu")
         gate_list(block, n_qubits, probe.requires_grad_())  # refuses what cannot be trained
         start = torch.rand(n_blocks, n_angles, generator=generator) * 2 - 1
         self.angles = nn.Parameter(start * angle_range)

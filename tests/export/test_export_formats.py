@@ -174,7 +174,7 @@ def test_compressed_form_needs_a_circuit(tmp_path):
         def forward(self):
             return torch.full((8,), 1 / 8)
 
-    model = QuantumTrain(nn.Linear(3, 2), 1, qnn=Fixed())
+    model = QuantumTrain(nn.Linear(3, 2), qnn=Fixed())
     with pytest.raises(ValueError, match="model must get its probabilities from a QNN, got Fixed"):
         save_compressed(model, tmp_path / "a.sft")
 

@@ -172,3 +172,13 @@ def test_a_block_that_changes_its_ways_is_read_anew():
     second = QNN(1, 1, block=block, generator=generator(0))
     assert torch.allclose(first().flip(0), second())
     assert "Switch" in repr(second)
+
+
+def test_a_generator_is_the_only_source_of_the_start():
+    before = torch.get_rng_state()
+    QNN(3, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    angles = QNN(3, 2).angles
+    torch.manual_seed(5)
+    assert torch.equal(angles, (torch.rand(2, 3) * 2 - 1) * torch.pi)
