@@ -1,9 +1,10 @@
-"""Numba, where it is there: compiled loops for a CPU, whose absence costs nothing but time."""
+"""Optional Numba: without it everything works, only slower."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from contextlib import suppress
+from functools import cache, partial, wraps
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 
 @cache
 def can_compile() -> bool:
-    """Whether Numba can be imported and is not told to leave functions alone."""
+    """True if Numba can be imported and its compilation is not switched off."""
     try:
         import numba
     except ImportError:
@@ -21,6 +22,8 @@ def can_compile() -> bool:
 
 def compiled(function: Callable, **options: Any) -> Callable:
     """Numba's njit, storing the code on disk where a folder can be written.
+
+    A damaged store, or one that cannot be read or written, counts as an empty one.
 
     Args:
         function: of a module; a closure's code cannot be stored.
@@ -35,10 +38,25 @@ def compiled(function: Callable, **options: Any) -> Callable:
     # Numba takes stored code as good while the function's own file is as it was; what the function
     # calls, and constants, may come from others. These attributes are private to it: a version that
     # lacks them behaves as it did.
-    stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    store = getattr(dispatcher, "_cache", None)
+    stored = getattr(store, "_cache_file", None)
     if hasattr(stored, "_source_stamp"):
         stored._source_stamp = stored._source_stamp, _sources()
+    for name in ("load_overload", "save_overload"):
+        if hasattr(store, name):
+            setattr(store, name, _or_none(getattr(store, name)))
     return dispatcher
+
+
+def _or_none(function: Callable) -> Callable:
+    """The function, with None in place of any exception."""
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        with suppress(Exception):  # a damaged pickle raises many kinds
+            return function(*arguments)
+
+    return run
 
 
 @cache
