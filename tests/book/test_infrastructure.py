@@ -186,10 +186,10 @@ IDIOMS = {
 }
 # Chapters that are still to be rewritten. Strict: whoever has rewritten one takes it out.
 LONG_CELLS = """
-    intro circuit mapping injection training mnist fashion cifar qcml generalization shots
+    circuit mapping injection training fashion cifar qcml generalization shots
     trainability export your_model coursework notation"""
 IDIOMATIC = """
-    intro injection training mnist fashion cifar qcml generalization your_model"""
+    injection training fashion cifar qcml generalization your_model"""
 
 
 def waiting(names):

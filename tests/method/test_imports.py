@@ -104,7 +104,6 @@ def _report(violations: list[str]) -> None:
     assert violations == []
 
 
-@pytest.mark.xfail(strict=False, reason="modules are still being moved")
 def test_imports_go_one_way():
     _report(
         [
