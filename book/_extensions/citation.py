@@ -13,7 +13,8 @@ TYPES = {"software": "software", "article": "article"}
 def entries() -> dict[str, dict]:
     """What is to be cited, by BibTeX key: the software, and the paper with its method."""
     software = yaml.safe_load(CITATION.read_text(encoding="utf-8"))
-    software = {"year": software["date-released"][:4], **software}
+    if "date-released" in software:
+        software["year"] = str(software["date-released"])[:4]
     return {"qtlite": software, "liu2024quantumtrain": software["preferred-citation"]}
 
 
@@ -29,7 +30,8 @@ def plain(entry: dict) -> str:
     """One line for a list of references."""
     version = f" Version {entry['version']}." if "version" in entry else ""
     url = f" {entry['url']}" if "url" in entry else ""
-    return f"{', '.join(authors(entry))}. {entry['title']} ({entry['year']}).{version}{url}"
+    year = f" ({entry['year']})" if "year" in entry else ""
+    return f"{', '.join(authors(entry))}. {entry['title']}{year}.{version}{url}"
 
 
 def bibtex(key: str, entry: dict) -> str:
