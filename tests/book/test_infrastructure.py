@@ -82,7 +82,12 @@ def test_lock_is_used_everywhere():
         assert "pip install" not in text
 
 
-@pytest.mark.parametrize("target", ["book", "test", "train", "bench", "triton", "lint", "clean"])
+WORKFLOWS = "".join(path.read_text() for path in (ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize(
+    "target", sorted({"train", "bench", "clean", *re.findall(r"\bmake ([a-z]\w*)", WORKFLOWS)})
+)
 def test_make_target_exists(target):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
