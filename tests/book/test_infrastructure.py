@@ -191,10 +191,10 @@ IDIOMS = {
 }
 # Chapters that are still to be rewritten. Strict: whoever has rewritten one takes it out.
 LONG_CELLS = """
-    circuit mapping injection training fashion cifar qcml generalization shots
+    circuit mapping injection training cifar qcml generalization
     trainability export your_model coursework notation"""
 IDIOMATIC = """
-    injection training fashion cifar qcml generalization your_model"""
+    injection training cifar qcml generalization your_model"""
 
 
 def waiting(names):
