@@ -191,7 +191,7 @@ IDIOMS = {
 }
 # Chapters that are still to be rewritten. Strict: whoever has rewritten one takes it out.
 LONG_CELLS = """
-    circuit mapping injection training cifar qcml generalization
+    mapping injection training cifar qcml generalization
     trainability export your_model coursework notation"""
 IDIOMATIC = """
     injection training cifar qcml generalization your_model"""
