@@ -68,7 +68,7 @@ def expectations(prepared: object, angles: Tensor, qubits: Tensor) -> Tensor | N
 
 def mapping(net: nn.Module, column: Tensor) -> Tensor | None:
     """Return the numbers for a column, shape (R,); in plain: the layers of ``mapping_inputs``."""
-    return engine.mapping(net.layers, net.bit_values, column) if _on() else None
+    return engine.map_column(net.layers, net.bit_values, column) if _on() else None
 
 
 def prepare_normalisation(shapes: dict, scales: dict, scheme: str) -> object:

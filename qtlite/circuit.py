@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from qtlite.checks import check_count
+
 if TYPE_CHECKING:
     import tensorcircuit as tc
 
 Block = Callable[["tc.Circuit", Tensor], None]
+MAX_QUBITS = 40
 
 
 def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
@@ -75,7 +78,8 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
         block: appends one block to the circuit.
 
     Raises:
-        ValueError: if ``n_qubits`` is below 1 or ``angles`` has not two axes.
+        ValueError: if ``n_qubits`` is out of range, ``angles`` has not two axes, or ``block`` is no
+            function.
 
     Example:
         >>> import tensorcircuit as tc, torch
@@ -86,8 +90,8 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
     """
     import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
 
-    if n_qubits < 1:
-        raise ValueError(f"n_qubits must be at least 1, got {n_qubits}")
+    check_count("n_qubits", n_qubits, MAX_QUBITS)
+    check_block(block)
     if angles.ndim != 2:
         raise ValueError(
             f"angles must have two axes (blocks, angles per block), got shape {tuple(angles.shape)}"
@@ -96,6 +100,12 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
     for row in angles:
         block(circuit, row)
     return circuit
+
+
+def check_block(block: object) -> None:
+    """Refuse what is no function."""
+    if not callable(block):
+        raise ValueError(f"block must be a function of a circuit and its angles, got {block!r}")
 
 
 def gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
@@ -107,13 +117,13 @@ def gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
         angles: shape (K,), radians.
 
     Raises:
-        ValueError: if the block fails, or if no gate depends on angles that require a gradient:
-            it would train nothing.
+        ValueError: if the block is no function, or fails.
 
     Example:
         >>> [gate["name"] for gate in gate_list(ry_linear_cnot, 2, torch.zeros(2))]
         ['ry', 'ry', 'cnot']
     """
+    check_block(block)
     with torch.enable_grad(), tensorcircuit_with("pytorch", "complex128") as tc:
         circuit = tc.Circuit(n_qubits)
         try:
@@ -124,11 +134,16 @@ def gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
                 f"angles_per_block), got {type(error).__name__}: {error}"
             ) from error
         gates = circuit.to_qir()
-    values = [v for g in gates for v in (*g.get("parameters", {}).values(), g["gate"])]
-    values = [getattr(value, "tensor", value) for value in values]
-    if angles.requires_grad and not any(getattr(v, "requires_grad", False) for v in values):
-        raise ValueError("block must use its angles, got one whose gates do not depend on them")
     return gates
+
+
+def check_trainable(block: Block, n_qubits: int, n_angles: int) -> None:
+    """Refuse a block whose gates do not depend on its angles: it would train nothing."""
+    angles = torch.linspace(0.1, 0.9, n_angles, dtype=torch.float64, device="cpu")
+    gates = gate_list(block, n_qubits, angles.requires_grad_())
+    values = [v for g in gates for v in (*g.get("parameters", {}).values(), g["gate"])]
+    if not any(getattr(getattr(v, "tensor", v), "requires_grad", False) for v in values):
+        raise ValueError("block must use its angles, got one whose gates do not depend on them")
 
 
 _backend = RLock()

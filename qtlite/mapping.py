@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from qtlite import acceleration
+from qtlite.checks import check_count, check_pair
+from qtlite.circuit import MAX_QUBITS
 
 ACTIVATIONS = ("none", "first", "all")
 ROWS = 2**16  # rows that plain PyTorch maps at a time: all at once would take gigabytes
@@ -44,6 +46,7 @@ def qubits_needed(n_weights: int) -> int:
         >>> qubits_needed(6690), qubits_needed(1)
         (13, 1)
     """
+    check_count("n_weights", n_weights, 2**MAX_QUBITS)
     return max(1, (n_weights - 1).bit_length())
 
 
@@ -74,6 +77,8 @@ def mapping_inputs(
         >>> mapping_inputs(torch.tensor([0.5, 0.0, 0.0]), n_qubits=2, bit_values=(0, 1)).tolist()
         [[0.0, 0.0, 0.5], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     """
+    check_count("n_qubits", n_qubits, MAX_QUBITS)
+    bit_values = check_pair("bit_values", bit_values)
     most = 2**n_qubits - first
     if column.ndim != 1 or not 1 <= len(column) <= most:
         raise ValueError(
@@ -104,8 +109,8 @@ def fully_connected(
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {ACTIVATIONS}, got {activation!r}")
-    if min(widths) < 1:
-        raise ValueError(f"hidden must hold widths of at least 1, got {tuple(widths[1:-1])}")
+    for width in widths:
+        check_count("hidden", width, 2**16)
     layers: list[nn.Module] = []
     for place, (n_in, n_out) in enumerate(pairwise(widths)):
         layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
@@ -161,14 +166,11 @@ class MappingNet(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if n_qubits < 1:
-            raise ValueError(f"n_qubits must be at least 1, got {n_qubits}")
-        if not isinstance(hidden, Sequence):
+        check_count("n_qubits", n_qubits, MAX_QUBITS)
+        if not isinstance(hidden, (list, tuple)):
             raise ValueError(f"hidden must be a sequence of widths, got {hidden!r}")
-        if len(bit_values) != 2:
-            raise ValueError(f"bit_values must be two numbers, got {bit_values}")
         self.n_qubits, self.hidden, self.activation = n_qubits, tuple(hidden), activation
-        self.bit_values = tuple(map(float, bit_values))
+        self.bit_values = check_pair("bit_values", bit_values)
         self.layers = fully_connected([n_qubits + 1, *hidden, 1], activation, generator)
 
     def forward(self, column: Tensor) -> Tensor:

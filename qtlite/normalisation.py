@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qtlite import acceleration
-from qtlite.inject import split_weights
+from qtlite.checks import check_number
+from qtlite.inject import split_weights, weight_shapes
 
 SCHEMES = ("none", "tensor", "row")
 
@@ -60,9 +61,8 @@ def weight_scales(
         >>> weight_scales(nn.Linear(4, 2), ["weight", "bias"], weight_gain=1)["bias"]
         WeightScale(has_rows=False, centre=0.0, scale=0.25)
     """
-    if not 1e-6 <= weight_gain <= 1e6:
-        raise ValueError(f"weight_gain must be between 1e-6 and 1e6, got {weight_gain}")
-    scales = {}
+    check_number("weight_gain", weight_gain, 1e-6, 1e6)
+    names, scales = list(weight_shapes(module, names)), {}
     for name in names:
         tensor = module.get_parameter(name)
         if tensor.ndim > 1:
@@ -114,6 +114,10 @@ def normalise_weights(
         raise ValueError(f"scheme must be one of {SCHEMES}, got {scheme!r}")
     if scheme == "none":
         return dict(weights)
+    if missing := weights.keys() - scales.keys():
+        raise ValueError(
+            f"scales must have a scale for each of the weights, got none for {missing}"
+        )
     return {name: _normalise(tensor, scales[name], scheme) for name, tensor in weights.items()}
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from numbers import Integral
-
 import torch
 from torch import Tensor, nn
 
 from qtlite import acceleration
-from qtlite.circuit import Block, gate_list, probabilities, ry_linear_cnot
-
-MAX_ANGLES = 2**28  # a gigabyte
+from qtlite.checks import check_count, check_number
+from qtlite.circuit import MAX_QUBITS, Block, check_trainable, probabilities, ry_linear_cnot
 
 
 class QNN(nn.Module):
@@ -47,20 +43,13 @@ class QNN(nn.Module):
     ):
         super().__init__()
         n_angles = n_qubits if angles_per_block is None else angles_per_block
-        sizes = {"n_qubits": n_qubits, "n_blocks": n_blocks, "angles_per_block": n_angles}
-        for name, value in sizes.items():
-            if not isinstance(value, Integral):
-                raise ValueError(f"{name} must be an integer, got {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not isfinite(angle_range):
-            raise ValueError(f"angle_range must be a finite number, got {angle_range}")
-        if n_blocks * n_angles > MAX_ANGLES:
-            raise ValueError(f"n_blocks must give at most {MAX_ANGLES:,} angles, got {n_blocks}")
+        check_count("n_qubits", n_qubits, MAX_QUBITS)
+        check_count("angles_per_block", n_angles)
+        check_count("n_blocks", n_blocks, 2**28 // n_angles)  # so many angles are a gigabyte
+        check_number("angle_range", angle_range, -1e6, 1e6)
         self.n_qubits, self.n_blocks, self.block = n_qubits, n_blocks, block
         self.prepared = acceleration.prepare_circuit(block, n_qubits, n_angles)
-        probe = torch.linspace(0.1, 0.9, n_angles, dtype=torch.float64, device="cpu")
-        gate_list(block, n_qubits, probe.requires_grad_())  # refuses what cannot be trained
+        check_trainable(block, n_qubits, n_angles)
         start = torch.rand(n_blocks, n_angles, generator=generator) * 2 - 1
         self.angles = nn.Parameter(start * angle_range)
 

@@ -155,9 +155,13 @@ class QuantumTrain(GeneratedNetwork):
         weight_gain: float = 2**0.5,
         generator: torch.Generator | None = None,
     ):
-        if not callable(feature) and feature not in FEATURES:
+        if not callable(feature) and feature not in list(FEATURES):
             raise ValueError(f"feature must be one of {tuple(FEATURES)}, got {feature!r}")
-        if (n_blocks is None) == (qnn is None) or (block and qnn):
+        if mapping is not None and not isinstance(mapping, MappingNet):
+            raise ValueError(f"mapping must be a MappingNet, got {mapping!r}")
+        if qnn is not None and not isinstance(qnn, nn.Module):
+            raise ValueError(f"qnn must be a module, got {qnn!r}")
+        if (n_blocks is None) == (qnn is None) or (block is not None and qnn is not None):
             raise ValueError(
                 f"n_blocks (and block) or qnn must be given, got n_blocks={n_blocks}, "
                 f"block={block}, qnn={qnn}"
@@ -174,7 +178,10 @@ class QuantumTrain(GeneratedNetwork):
             raise ValueError(
                 f"mapping must be a net for {self.n_qubits} qubits, got {self.mapping.n_qubits}"
             )
-        column = self.column().detach()
+        with torch.no_grad():
+            column, p = self.column(), self.qnn()
+        if not (p.is_floating_point() and (p >= 0).all() and p.isfinite().all()):
+            raise ValueError("qnn must return finite numbers of at least 0, got others")
         if normalisation != "none" and self.n_weights > 1:
             self.mapping.standardise_output(column)
         like = target.get_parameter(next(iter(self.normalise.shapes)))
@@ -184,10 +191,9 @@ class QuantumTrain(GeneratedNetwork):
     def column(self) -> Tensor:
         """Circuit and feature: what the mapping net sees of the first M probabilities."""
         probabilities = self.qnn()
-        if probabilities.shape != (2**self.n_qubits,):
-            raise ValueError(
-                f"qnn must return shape ({2**self.n_qubits},), got {tuple(probabilities.shape)}"
-            )
+        shape = tuple(getattr(probabilities, "shape", (type(probabilities).__name__,)))
+        if shape != (2**self.n_qubits,):
+            raise ValueError(f"qnn must return shape ({2**self.n_qubits},), got {shape}")
         return self.feature(probabilities)[: self.n_weights]
 
     def generate(self) -> Tensor:

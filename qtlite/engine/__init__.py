@@ -5,7 +5,7 @@ import torch
 from qtlite.engine.circuit import expectations as expectations
 from qtlite.engine.circuit import prepare_circuit as prepare_circuit
 from qtlite.engine.circuit import probabilities as probabilities
-from qtlite.engine.mapping import mapping as mapping
+from qtlite.engine.mapping import map_column as map_column
 from qtlite.engine.normalisation import normalise as normalise
 from qtlite.engine.normalisation import prepare_normalisation as prepare_normalisation
 

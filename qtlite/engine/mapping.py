@@ -32,7 +32,9 @@ FEW_NUMBERS = 2**19  # of all layers' outputs: so few are stored for the backwar
 PARALLEL_WORK = 2**24  # multiply-adds: fewer are done before a thread has started
 
 
-def mapping(net: nn.Sequential, bit_values: tuple[float, float], column: Tensor) -> Tensor | None:
+def map_column(
+    net: nn.Sequential, bit_values: tuple[float, float], column: Tensor
+) -> Tensor | None:
     """Map the rows of Eq. 2 that belong to a column.
 
     Args:
@@ -47,7 +49,7 @@ def mapping(net: nn.Sequential, bit_values: tuple[float, float], column: Tensor)
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
         >>> inputs = torch.tensor([[0, 0, 0.1], [0, 1, 0.2], [1, 0, 0.3]])
-        >>> torch.allclose(mapping(net, (0, 1), inputs[:, 2]), net(inputs).squeeze(1), atol=1e-6)
+        >>> torch.allclose(map_column(net, (0, 1), inputs[:, 2]), net(inputs).squeeze(1), atol=1e-6)
         True
     """
     found = read_net(net) if can_compile() and all(map(is_plain, (net, *net))) else None
@@ -113,7 +115,7 @@ def read_net(net: nn.Sequential) -> tuple[NetLayout, list[Tensor]] | None:
     """A net's sizes, and its weights and biases in turn; None for other kinds of net.
 
     Args:
-        net: see ``mapping``.
+        net: see ``map_column``.
 
     Example:
         >>> layout, tensors = read_net(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))

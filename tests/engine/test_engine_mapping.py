@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from qtlite.engine import mapping as module
-from qtlite.engine.mapping import mapping
+from qtlite.engine.mapping import map_column
 from qtlite.mapping import MappingNet, mapping_inputs
 
 
@@ -104,7 +104,7 @@ def test_cifars_mapping_net_gives_the_gradients_of_the_plain_net_in_float64():
 def test_a_tanh_at_the_end(large):
     net = nn.Sequential(nn.Linear(12, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh())
     column, parameters = torch.randn(2000), list(net.parameters())
-    ours = torch.autograd.grad(mapping(net, (0, 1), column).sum(), parameters)
+    ours = torch.autograd.grad(map_column(net, (0, 1), column).sum(), parameters)
     expected = net(mapping_inputs(column, 11, (0, 1))).sum()
     assert_same(ours, torch.autograd.grad(expected, parameters), 1e-5)
 
@@ -165,12 +165,12 @@ def with_bias_of(size):
     ],
 )
 def test_other_nets_are_left_to_pytorch(net):
-    assert mapping(net, (0, 1), torch.zeros(4)) is None
+    assert map_column(net, (0, 1), torch.zeros(4)) is None
 
 
 @pytest.mark.parametrize("shape", [(5,), (0,), (2, 2)])
 def test_other_columns_are_left_to_pytorch(shape):
-    assert mapping(nn.Sequential(nn.Linear(3, 1)), (0, 1), torch.zeros(shape)) is None
+    assert map_column(nn.Sequential(nn.Linear(3, 1)), (0, 1), torch.zeros(shape)) is None
 
 
 def fast_tanh(values):
@@ -178,7 +178,7 @@ def fast_tanh(values):
     net = nn.Sequential(nn.Linear(18, 1), nn.Tanh())
     with torch.no_grad():
         net[0].weight.copy_(torch.eye(18)[-1:]), net[0].bias.fill_(0)
-        return mapping(net, (0, 1), values)
+        return map_column(net, (0, 1), values)
 
 
 def test_fast_tanh_is_tanh():

@@ -42,7 +42,7 @@ def test_building_leaves_the_global_backend_alone():
 @pytest.mark.parametrize(
     ("n_qubits", "shape", "message"),
     [
-        (0, (1, 1), "n_qubits must be at least 1, got 0"),
+        (0, (1, 1), "n_qubits must be a whole number from 1 to .*, got 0"),
         (2, (2,), r"angles must have two axes \(blocks, angles per block\), got shape \(2,\)"),
     ],
 )

@@ -84,11 +84,11 @@ def test_bad_columns(shape, apply):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_qubits": 0}, "n_qubits must be at least 1, got 0"),
-        ({"hidden": (4, 0)}, r"hidden must hold widths of at least 1, got \(4, 0\)"),
+        ({"n_qubits": 0}, "n_qubits must be a whole number from 1 to .*, got 0"),
+        ({"hidden": (4, 0)}, r"hidden must be a whole number from 1 to 65,536, got 0"),
         ({"hidden": 5}, "hidden must be a sequence of widths, got 5"),
         ({"activation": "relu"}, "activation must be one of .*, got 'relu'"),
-        ({"bit_values": (1.0,)}, r"bit_values must be two numbers, got \(1.0,\)"),
+        ({"bit_values": (1.0,)}, r"bit_values must be two different numbers, got \(1.0,\)"),
     ],
 )
 def test_bad_nets(options, message):

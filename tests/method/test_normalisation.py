@@ -64,5 +64,5 @@ def test_default_gain_is_hes_for_relu():
 
 
 def test_gain_must_be_positive():
-    with pytest.raises(ValueError, match="weight_gain must be between 1e-6 and 1e6, got 0"):
+    with pytest.raises(ValueError, match="weight_gain must be a number from 1e-06 to 1e.06, got 0"):
         weight_scales(nn.Linear(2, 2), ["weight"], weight_gain=0)
