@@ -191,7 +191,7 @@ IDIOMS = {
 }
 # Chapters that are still to be rewritten. Strict: whoever has rewritten one takes it out.
 LONG_CELLS = """
-    mapping injection training cifar generalization trainability export your_model coursework
+    injection training cifar generalization trainability export your_model coursework
     notation"""
 IDIOMATIC = """
     injection training cifar generalization your_model"""
