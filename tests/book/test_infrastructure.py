@@ -191,10 +191,10 @@ IDIOMS = {
 }
 # Chapters that are still to be rewritten. Strict: whoever has rewritten one takes it out.
 LONG_CELLS = """
-    injection training cifar generalization trainability export your_model coursework
+    training cifar generalization trainability export your_model coursework
     notation"""
 IDIOMATIC = """
-    injection training cifar generalization your_model"""
+    training cifar generalization your_model"""
 
 
 def waiting(names):
