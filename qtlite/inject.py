@@ -195,6 +195,10 @@ class Injection:
 
         Args:
             weights: a tensor for each of ``names``; gradients flow back to them.
+
+        Raises:
+            ValueError: if ``backward()`` is called there more than once, as it is by activations
+                checkpointed with ``use_reentrant=True``.
         """
         given = [weights[name] for name, *_ in self._places]
         with _one_thread_at_a_time:
@@ -202,6 +206,14 @@ class Injection:
             before = [(*place, _put(*place, weight)) for (_, *place), weight in places]
             try:
                 yield self.module
+            except RuntimeError as error:
+                if "backward through the graph a second time" not in str(error):
+                    raise
+                raise ValueError(
+                    "target must be gone through once by backward(), since its weights are "
+                    "generated once: call backward() once in a with block, and checkpoint "
+                    "activations with use_reentrant=False"
+                ) from error
             finally:
                 for *place, value in reversed(before):
                     _put(*place, value)

@@ -75,15 +75,17 @@ class GeneratedNetwork(nn.Module):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def weights(self) -> dict[str, Tensor]:
-        """Generate the target's tensors by name, differentiably."""
-        return self.normalise(self.generate())
+        """Generate the target's tensors by name, differentiably; autocast does not round them."""
+        device = next(self.parameters(), torch.empty(0)).device
+        with torch.autocast(device.type, enabled=False):
+            return self.normalise(self.generate())
 
     @contextmanager
     def generated(self) -> Iterator[nn.Module]:
         """The target with freshly generated weights, for the time of a with block.
 
         For its other methods (``with model.generated() as target: target.generate(...)``), and
-        around ``backward()`` where the target checkpoints activations.
+        around ``backward()`` where the target checkpoints activations (``use_reentrant=False``).
 
         Example:
             >>> model = QuantumTrain(nn.Linear(10, 5), n_blocks=2)

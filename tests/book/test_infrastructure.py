@@ -191,10 +191,8 @@ IDIOMS = {
 }
 # Chapters that are still to be rewritten. Strict: whoever has rewritten one takes it out.
 LONG_CELLS = """
-    mapping injection training cifar qcml generalization
-    trainability export your_model coursework notation"""
-IDIOMATIC = """
-    injection training cifar qcml generalization your_model"""
+    coursework notation"""
+IDIOMATIC = """"""
 
 
 def waiting(names):

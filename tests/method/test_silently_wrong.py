@@ -150,6 +150,39 @@ def test_checkpointed_activations_are_right_or_refused():
     torch.testing.assert_close(model.qnn.angles.grad, reference.qnn.angles.grad)
 
 
+def test_activations_checkpointed_by_the_old_kind_are_refused():
+    model = small(Checkpointed(reentrant=True))
+    x = X.clone().requires_grad_()
+    with pytest.raises(ValueError, match="checkpointed activations, use .with model.generated"):
+        model(x).square().sum().backward()
+
+    class Twice(Checkpointed):
+        def forward(self, x):
+            return checkpoint(self.layers, super().forward(x).repeat(1, 3), use_reentrant=True)
+
+    model = small(Twice(reentrant=True))
+    with (
+        pytest.raises(ValueError, match="gone through once by backward.*use_reentrant=False"),
+        model.generated() as target,
+    ):
+        target(x).square().sum().backward()
+
+
+@pytest.mark.parametrize("way", [nullcontext, plain])
+def test_autocast_rounds_no_generated_weight(way):
+    model = small().float()
+    expected = model.weights()
+    with way(), torch.autocast("cpu", torch.bfloat16):
+        found, exported = model.weights(), model.to_classical()
+        outputs = model(X.float())
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name], atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(
+            exported.get_parameter(name), weight.detach(), check_stride=False
+        )
+    assert outputs.dtype == torch.bfloat16  # the target is free to round
+
+
 def test_another_method_of_the_target():
     model = small(Checkpointed(reentrant=False))
     with pytest.raises(ValueError, match="for another method of the target"):

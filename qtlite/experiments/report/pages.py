@@ -14,7 +14,7 @@ SHOWN = ("qtlite", "torch", "tensorcircuit-ng", "numpy", "matplotlib")
 
 NO_BREAK, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 _NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?( ± [\d.]+)?( \([^)]*\))?†?|–?")
-_UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) |(?<=\d) (?=\(\d+\))")
+_UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) |(?<=\d) (?=%|\(\d+\))")
 
 _start = time.perf_counter()
 
@@ -22,7 +22,8 @@ _start = time.perf_counter()
 def say(markdown: str) -> None:
     """Show Markdown in the page; the numbers in its sentences are computed, so they stay right.
 
-    A number stays on one line with its error and its seeds. Outside a notebook the text is printed.
+    A number stays on one line with its error, its seeds and its percent sign. Outside a notebook
+    the text is printed.
 
     Example:
         >>> say(f"A block has **{6 + 7}** angles.")
