@@ -271,9 +271,9 @@ def test_each_layer_keeps_its_own_mode():
         ({"mapping": MappingNet(3)}, "mapping must be a net for 4 qubits, got 3"),
         (
             {"weight_gain": float("inf")},
-            "weight_gain must be a number from 1e-06 to 1e.06, got inf",
+            "weight_gain must be a number .*, got inf",
         ),
-        ({"weight_gain": 1e-300}, "weight_gain must be a number from 1e-06 to 1e.06, got 1e-300"),
+        ({"weight_gain": 1e-300}, "weight_gain must be a number .*, got 1e-300"),
     ],
 )
 def test_bad_options(options, message):
