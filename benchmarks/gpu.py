@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.engines import qtlite, sample, tensorcircuit_jax
 from benchmarks.simulators import CASES, optimiser_step
-from benchmarks.timing import PATIENCE, measure
+from benchmarks.timing import SPIN_LIMIT, measure
 from qtlite.circuit import ry_linear_cnot
 from qtlite.engine import circuit as fused
 from qtlite.engine import torch_loops as fused_torch
@@ -156,7 +156,7 @@ def run() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": package_versions(PACKAGES),
-        "patience_s": PATIENCE,
+        "patience_s": SPIN_LIMIT,
         "training_steps": list(training_steps()),
         "launches": launches(),
         "growth": list(growth()),

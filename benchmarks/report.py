@@ -230,9 +230,9 @@ same size; all in turn.
 
 ## Time a block against qubits
 
-Value and gradient; the sizes are measured in turn, round after round, lest the machine be slower
-for one than for the next, and so are the lines of the next two tables. Growths are of times of the
-same round, medians over the rounds, and so are the multiples there. Of few blocks, what a call
+Value and gradient. The sizes, and the lines of the next two tables, are measured in turn, round
+after round: a slow minute of the machine strikes all of them. Growths are of times of the same
+round, medians over the rounds, and so are the multiples there. Of few blocks, what a call
 costs once still counts; of many, up to 17 qubits all stays in a core's L2 cache.
 
 {_growth(results)}

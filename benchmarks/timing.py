@@ -12,7 +12,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 MIN_REPEATS, MAX_REPEATS = 5, 50
 SECONDS = 1.0  # of repeats, if MIN_REPEATS take no longer
-PATIENCE = 10.0  # seconds: repeats end after them
+SPIN_LIMIT = 10.0  # seconds: repeats end after them
 MIN_ROUNDS, MAX_ROUNDS = 12, 100
 SECONDS_IN_TURN = 10.0  # of rounds, if MIN_ROUNDS take no longer
 BURST = 0.02  # seconds: so long a call goes on before it is another's turn
@@ -24,7 +24,7 @@ def measure(call: Callable[[], object]) -> dict[str, Any]:
     times: list[float] = []
     while len(times) < MIN_REPEATS or (sum(times) < SECONDS and len(times) < MAX_REPEATS):
         times.append(_time(call))
-        if sum(times) > PATIENCE:
+        if sum(times) > SPIN_LIMIT:
             break
     return {"first_s": first, **_summary(times)}
 

@@ -28,7 +28,7 @@ from qtlite.engine.compiled.compiling import can_compile
 from qtlite.engine.offsets import Offsets, join
 from qtlite.mapping import mapping_inputs
 
-FEW_NUMBERS = 2**19  # of all layers' outputs: so few are stored for the backward pass
+MAX_STORED = 2**19  # of all layers' outputs: so few are stored for the backward pass
 PARALLEL_WORK = 2**24  # multiply-adds: fewer are done before a thread has started
 
 
@@ -108,7 +108,7 @@ class NetLayout:
         """Whether all layers' outputs are few enough to keep them for the backward pass."""
         from qtlite.engine.compiled.mapping import ROWS
 
-        return self.n_blocks(n_rows) * ROWS * self.n_outputs <= FEW_NUMBERS
+        return self.n_blocks(n_rows) * ROWS * self.n_outputs <= MAX_STORED
 
 
 def read_net(net: nn.Sequential) -> tuple[NetLayout, list[Tensor]] | None:

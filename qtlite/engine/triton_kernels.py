@@ -32,10 +32,10 @@ from qtlite.engine.read_block import RealBlock
 WIDEST = 10  # qubits of a pass: 1024 amplitudes and their neighbours fit a program's registers
 TILE = 1024  # amplitudes of a program, at least, from 10 qubits on
 SECTOR = 8  # neighbouring amplitudes of a program, at least: memory is read in 32 bytes
-MOST_AMPLITUDES = 2**31 - 1  # of all states: the kernels' places have 32 bits
+MAX_AMPLITUDES = 2**31 - 1  # of all states: the kernels' places have 32 bits
 # of all states: to recall the launches for more would gain little, and keep copies of them all
-MOST_RECORDED = 2**22
-MOST_RECORDINGS = 8  # of a block
+MAX_RECORDED = 2**22
+MAX_RECORDINGS = 8  # of a block
 
 
 class _Pass(NamedTuple):
@@ -166,7 +166,7 @@ def try_out(device: torch.device) -> None:
 
 def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
     """Run the block's steps once for every S rows of ``angles``; see ``torch_loops.apply``."""
-    if states.numel() > MOST_AMPLITUDES:
+    if states.numel() > MAX_AMPLITUDES:
         return torch_loops.apply(block, angles, states)
     if len(angles) == 0 or len(states) == 0:
         return states.clone()
@@ -178,7 +178,7 @@ def apply_adjoint(
     block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """Walk back from the final states and their gradients; see ``torch_loops.apply_adjoint``."""
-    if states.numel() > MOST_AMPLITUDES:
+    if states.numel() > MAX_AMPLITUDES:
         return torch_loops.apply_adjoint(block, angles, states, gradients, initial=initial)
     if len(angles) == 0 or len(states) == 0:
         return torch.zeros_like(angles), gradients.clone() if initial else None
@@ -317,7 +317,7 @@ def _replayed(
         return function(block, *inputs)
     with torch.cuda.device(states.device):
         # as a part of a larger graph, or where the GPU is slower than its launches
-        if torch.cuda.is_current_stream_capturing() or states.numel() > MOST_RECORDED:
+        if torch.cuda.is_current_stream_capturing() or states.numel() > MAX_RECORDED:
             return function(block, *inputs)
         key = (function, states.device, *((tensor.shape, tensor.dtype) for tensor in inputs))
         with _RECORDING:
@@ -325,7 +325,7 @@ def _replayed(
             if key in recordings:
                 recording = recordings.pop(key)
             else:
-                if len(recordings) >= MOST_RECORDINGS:
+                if len(recordings) >= MAX_RECORDINGS:
                     oldest = recordings.pop(next(iter(recordings)))  # called longest ago
                     if oldest is not None:
                         oldest.done.synchronize()  # another stream may still replay it

@@ -691,16 +691,16 @@ def test_autocast_does_not_reach_the_circuit(module, monkeypatch):
 def test_a_helper_that_dies_is_not_waited_for(two_threads, monkeypatch):
     """Its error is the caller's, where before the caller would have waited for ever."""
 
-    def loops(board, helping):
-        claimed, done, _ = board
-        if helping:
+    def loops(queue, is_worker):
+        claimed, done, _ = queue
+        if is_worker:
             claimed[0] = 1
             raise MemoryError("none left")
         while not claimed[0]:
             pass
         walk_loops.wait_for_all(claimed, done, 1)
 
-    board = walk_loops.new_board.py_func(0, (16, 4, 0, 0), 0)
+    queue = walk_loops.new_queue.py_func(0, (16, 4, 0, 0), 0)
     monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
     with pytest.raises(MemoryError, match="none left"):
-        fused_numba._run_with_help(loops, (board,), fused_numba.PARALLEL_WORK + 1, 2)
+        fused_numba._run_with_workers(loops, (queue,), fused_numba.PARALLEL_WORK + 1, 2)

@@ -39,7 +39,7 @@ def assert_same(ours, theirs, tolerance):
 @pytest.fixture
 def large(monkeypatch):
     """As for a net whose tables are too large to be stored, worth a thread each."""
-    monkeypatch.setattr(module, "FEW_NUMBERS", 0)
+    monkeypatch.setattr(module, "MAX_STORED", 0)
     monkeypatch.setattr(module, "PARALLEL_WORK", 0)
 
 

@@ -108,7 +108,7 @@ def test_the_order_of_the_inputs_in_memory_does_not_matter():
 
 
 def test_more_amplitudes_than_the_kernels_count_go_through_torch(monkeypatch):
-    monkeypatch.setattr(fused_triton, "MOST_AMPLITUDES", 127)
+    monkeypatch.setattr(fused_triton, "MAX_AMPLITUDES", 127)
     monkeypatch.setattr(fused_triton, "_replayed", None)
     block, *tensors = sample(chain, 5, 3, 4, torch.float64)
     angles, states, gradients = (tensor.to(DEVICE) for tensor in tensors)
@@ -225,7 +225,7 @@ def test_recordings_are_let_go_with_their_block_and_when_there_are_many():
     block, angles, states, _ = sample(chain, 5, 12, 1, torch.float32)
     for n_blocks in range(1, 12):
         fused_triton.apply(block, angles[:n_blocks].cuda(), states.cuda())
-    assert len(fused_triton._RECORDINGS[block]) == fused_triton.MOST_RECORDINGS
+    assert len(fused_triton._RECORDINGS[block]) == fused_triton.MAX_RECORDINGS
     # one that was let go is made again
     found = fused_triton.apply(block, angles[:1].cuda(), states.cuda())
     exact = fused_torch.apply(block, angles[:1].double(), states.double())

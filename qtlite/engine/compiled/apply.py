@@ -4,7 +4,7 @@ A state of several chunks takes two trips through memory a step: chunk by chunk 
 then column by column for the high ones. In memory there is a gap behind each chunk. Where a step's
 permutation leaves the numbers of a chunk together, as CNOTs from each qubit to the next do, it is
 done in place, along the cycles in which chunks follow each other. Cycles and columns, or the states
-of a batch, are jobs that threads share out among themselves.
+of a batch, are the jobs of a work queue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from qtlite.engine.compiled.vectors import VECTOR_BYTES, empty_vectors
 COLUMN = 32  # vectors side by side while the high qubits are rotated
 # between state and gradient: a power of two apart, they would push each other out of the cache
 PADDING = 24  # vectors
-PATIENCE = 32_000_000  # looks at a counter, some 5 ms: a new thread may wait so long for its core
+SPIN_LIMIT = 32_000_000  # polls of a counter, some 5 ms: a new thread may wait so long for a core
 
 
 class Permutations(NamedTuple):
@@ -105,10 +105,7 @@ def _gather(source, source_state, target, start, first, stop, permutations, whic
 def _load_chunk(
     source, state, target, start, chunk, shape, permutations, which, gates, overlaps
 ):  # fmt: skip
-    """Permute into one chunk and rotate its last qubits, those within eight vectors.
-
-    The state begins at this element of ``source``, the chunk at ``start`` of ``target``.
-    """
+    """Permute into the chunk at ``start`` and rotate its last qubits, within eight vectors."""
     lanes, n_bits, n_high, _ = shape
     tan, scale, _ = gates
     first, stop = chunk * lanes << n_bits, (chunk + 1) * lanes << n_bits
@@ -150,11 +147,7 @@ def _rotate_chunk(source, source_start, target, start, shape, gates, overlaps, m
 
 @compiled
 def _rotate_cycle(arrays, buffer, state, cycle, shape, permutations, which, gates, overlaps):
-    """Do one cycle's chunks in place.
-
-    Each takes what the next one holds. What the last one takes, which the first one held, waits in
-    the buffer until the others are done.
-    """
+    """Do one cycle's chunks in place; the first one's content waits in the buffer for the last."""
     lanes, n_bits, _, gap = shape
     stride = (lanes << n_bits) + gap
     starts = permutations.cycle_starts[which]
@@ -208,7 +201,7 @@ def _arrays_like_overload(arrays, n):
 @compiled
 def walk(
     here, there, final, state,
-    shape, permutations, order, last, kinds, gates, overlaps, board, helping,
+    shape, permutations, order, last, kinds, gates, overlaps, queue, is_worker,
 ):  # fmt: skip
     """Permute by order[i] and rotate by row i of the gates, for each i; then permute by ``last``.
 
@@ -217,17 +210,16 @@ def walk(
     it, without gaps, to ``final``, which may be the one of the two where it is not. Writes
     ``overlaps``, shape (steps, N), if there is a gradient.
 
-    Helping threads call this with the same arguments. ``board`` is (claimed, done, partial): a
-    thread claims a job of the present phase, does it, and so on; when all jobs are done, the next
-    phase begins. Chunks have their own rows of partial overlaps, added up one phase later, lest the
-    sum depend on who came first. On a busy machine the system may put a thread to sleep in the
-    middle of a job, for a thousand times as long as the job takes: whoever has waited so long calls
-    the help off, and the caller does the rest alone. (OpenMP's barriers, which wait each time,
-    took 20 times as long as one thread when a second process kept the cores busy.)
+    Workers call this with the same arguments. ``queue`` is (claimed, done, partial): a thread
+    claims a job of the present phase; when all jobs are done, the next phase begins. Chunks have
+    their own rows of partial overlaps, added up one phase later, so that the sum does not depend on
+    the order of threads. If the system preempts a worker, the others would spin: after SPIN_LIMIT
+    polls the workers are cancelled and the caller finishes alone. (OpenMP's barriers took 20 times
+    as long as one thread when a second process kept the cores busy.)
     """
     lanes, n_bits, n_high, gap = shape
     tan, scale, rotated = gates
-    claimed, done, partial = board
+    claimed, done, partial = queue
     size, n_chunks, n_columns = lanes << n_bits, 1 << n_high, (1 << n_bits) // COLUMN
     buffer = arrays_like(here, size if n_high > 0 else 0)
     phase = 0
@@ -238,7 +230,7 @@ def walk(
         if i < len(order) and not in_place:
             here, there = there, here
         n_jobs = permutations.n_cycles[order[i]] if in_place else n_chunks
-        job = _claim_job(claimed, phase, helping)
+        job = _claim_job(claimed, phase, is_worker)
         while job <= n_jobs:
             if job == n_jobs:
                 _add_up(partial[(i - 1) % 2], overlaps[i - 1])
@@ -256,17 +248,17 @@ def walk(
                 start = state // (size + gap) * size + job * size
                 _gather(here, state, final, start, job * size, (job + 1) * size, permutations, last)
             add_one(done, phase)
-            job = _claim_job(claimed, phase, helping)
-        if not _wait(claimed, done, phase, n_jobs + 1, helping):
+            job = _claim_job(claimed, phase, is_worker)
+        if not _wait(claimed, done, phase, n_jobs + 1, is_worker):
             return
         phase += 1
         if n_high > 0 and i < len(order) and gate[2][:n_high].any():
-            job = _claim_job(claimed, phase, helping)
+            job = _claim_job(claimed, phase, is_worker)
             while job < n_columns:
                 _rotate_column(here, state, job, shape, gate, partial[i % 2, job])
                 add_one(done, phase)
-                job = _claim_job(claimed, phase, helping)
-            if not _wait(claimed, done, phase, n_columns, helping):
+                job = _claim_job(claimed, phase, is_worker)
+            if not _wait(claimed, done, phase, n_columns, is_worker):
                 return
             phase += 1
 
@@ -288,29 +280,29 @@ def n_moves(permutations, order):
 
 
 @compiled
-def _claim_job(claimed, phase, helping):
-    """The number of a job that is now the caller's, or one past all jobs."""
-    if helping and look(claimed, claimed.size - 1):
+def _claim_job(claimed, phase, is_worker):
+    """Claim the next job: its number, or one past all jobs."""
+    if is_worker and look(claimed, claimed.size - 1):
         return np.iinfo(np.int64).max
     return add_one(claimed, phase)
 
 
 @compiled
-def _wait(claimed, done, phase, n_jobs, helping):
-    """Wait until the phase is done; False if a helping thread should leave."""
-    patience = PATIENCE
+def _wait(claimed, done, phase, n_jobs, is_worker):
+    """Wait until the phase is done; False if a worker should leave."""
+    spins_left = SPIN_LIMIT
     while look(done, phase) < n_jobs:
-        patience -= 1
-        if patience == 0:
+        spins_left -= 1
+        if spins_left == 0:
             add_one(claimed, claimed.size - 1)
-        if helping and patience < 0:
+        if is_worker and spins_left < 0:
             return False
-    return not (helping and look(claimed, claimed.size - 1))
+    return not (is_worker and look(claimed, claimed.size - 1))
 
 
 @compiled
 def wait_for_all(claimed, done, n_jobs):
-    """Wait for the only phase's jobs, or until the board says that a thread has died."""
+    """Wait for the only phase's jobs, or until the workers are cancelled."""
     while look(done, 0) < n_jobs and not look(claimed, claimed.size - 1):
         pass
 
@@ -324,34 +316,34 @@ def _add_up(partial, overlaps):
 
 
 @compiled
-def new_board(n_steps, shape, n_overlaps):
-    """Nothing claimed, nothing done."""
+def new_queue(n_steps, shape, n_overlaps):
+    """An empty work queue."""
     _, n_bits, n_high, _ = shape
     n_jobs = max(1 << n_high, (1 << n_bits) // COLUMN) if n_high else 1
     n_phases = 2 * n_steps + 1
-    claimed = np.zeros(n_phases + 1, np.int64)  # the last: the help is called off
+    claimed = np.zeros(n_phases + 1, np.int64)  # the last: the workers are cancelled
     return claimed, np.zeros(n_phases, np.int64), np.zeros((2, n_jobs, n_overlaps))
 
 
 @compiled
 def walk_batch(
     here, there, final,
-    shape, permutations, order, last, kinds, gates, overlaps, board, helping,
+    shape, permutations, order, last, kinds, gates, overlaps, queue, is_worker,
 ):  # fmt: skip
     """``walk`` with every state of a batch, in groups that have each a row of ``overlaps``."""
     lanes, n_bits, n_high, gap = shape
     size = (lanes << n_bits) + gap << n_high
     n_states, n_groups, n_steps = here[0].size // size, len(overlaps), len(order)
-    claimed, done, _ = board
+    claimed, done, _ = queue
     group = add_one(claimed, 0)
     while group < n_groups:
         for n in range(n_states * group // n_groups, n_states * (group + 1) // n_groups):
-            own = new_board(n_steps, shape, overlaps.shape[2])
+            own = new_queue(n_steps, shape, overlaps.shape[2])
             walk(
                 here, there, final, n * size,
-                shape, permutations, order, last, kinds, gates, overlaps[group], own, helping,
+                shape, permutations, order, last, kinds, gates, overlaps[group], own, is_worker,
             )  # fmt: skip
         add_one(done, 0)
         group = add_one(claimed, 0)
-    if not helping:
+    if not is_worker:
         wait_for_all(claimed, done, n_groups)

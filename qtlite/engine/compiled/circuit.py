@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qtlite.engine.compiled.apply import PADDING, new_board, walk, walk_batch
+from qtlite.engine.compiled.apply import PADDING, new_queue, walk, walk_batch
 from qtlite.engine.compiled.expectations import expect, expect_adjoint
 from qtlite.engine.compiled.plan import Gates, Plan, angle_gradients, lay_out
 from qtlite.engine.compiled.vectors import VECTOR_BYTES
@@ -38,7 +38,7 @@ KEPT_BYTES = 2**26  # of memory from one walk for the next: enough for a gradien
 PARALLEL_WORK = 2**21  # amplitudes times steps: less is done before a thread has started
 
 _spare: list[np.ndarray] = []  # memory of the last walk
-_busy_until = [0.0]  # seconds: no help is asked for before, since it was called off lately
+_busy_until = [0.0]  # seconds: no workers are started before, since the last were cancelled
 
 
 def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
@@ -102,9 +102,9 @@ def expectations(
     plan, gates = lay_out(block, angles.numpy(force=True), gap=0)
     values = qubits.new_empty(qubits.shape[:2])
     finals = qubits.new_empty(len(qubits) if keep else 0, 2, plan.size)
-    board = new_board.py_func(0, plan.shape, 0)
-    arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *plan.walk(gates), board)
-    _run_with_help(expect, arguments, 2 * len(qubits) * plan.work, len(qubits))
+    queue = new_queue.py_func(0, plan.shape, 0)
+    arguments = (qubits.numpy(), values.numpy(), finals.numpy(), *plan.walk(gates), queue)
+    _run_with_workers(expect, arguments, 2 * len(qubits) * plan.work, len(qubits))
     return values, finals
 
 
@@ -129,9 +129,9 @@ def expectations_adjoint(
     overlaps = np.zeros((len(qubits), *gates.tan.shape))
     arguments = (
         qubits.numpy(), finals.numpy(), gradients.detach().contiguous().numpy(),
-        qubit_gradients.numpy(), overlaps, *plan.walk(gates), new_board.py_func(0, plan.shape, 0),
+        qubit_gradients.numpy(), overlaps, *plan.walk(gates), new_queue.py_func(0, plan.shape, 0),
     )  # fmt: skip
-    _run_with_help(expect_adjoint, arguments, 2 * len(qubits) * plan.work, len(qubits))
+    _run_with_workers(expect_adjoint, arguments, 2 * len(qubits) * plan.work, len(qubits))
     return torch.from_numpy(angle_gradients(plan, gates, overlaps.sum(0))), qubit_gradients
 
 
@@ -167,15 +167,15 @@ def _walk(
     n_steps, n_qubits = gates.tan.shape
     n_overlaps = n_qubits if len(states) == 2 else 0
     overlaps = np.zeros((n_groups, n_steps, n_overlaps))
-    board = new_board.py_func(n_steps, plan.shape, n_overlaps)
+    queue = new_queue.py_func(n_steps, plan.shape, n_overlaps)
     if n_states == 1:
-        loops, arguments = walk, (here, there, end, 0, *plan.walk(gates), overlaps[0], board)
+        loops, arguments = walk, (here, there, end, 0, *plan.walk(gates), overlaps[0], queue)
         shared = plan.size >= SHARED * lanes and plan.work > SHARED_WORK
         n_jobs = 1 << n_high if shared else 1
     else:
-        loops, arguments = walk_batch, (here, there, end, *plan.walk(gates), overlaps, board)
+        loops, arguments = walk_batch, (here, there, end, *plan.walk(gates), overlaps, queue)
         n_jobs = n_groups
-    _run_with_help(loops, arguments, n_states * plan.work, n_jobs)
+    _run_with_workers(loops, arguments, n_states * plan.work, n_jobs)
     if wanted and plan.last < 0:
         walked = (here, there)[plan.n_moves % 2][-1].reshape(divided)[:, :, :chunk]
         final[:] = walked.reshape(n_states, plan.size)
@@ -200,13 +200,13 @@ def _memory(n: int, dtype: np.dtype) -> np.ndarray:
     return memory[start : start + n]
 
 
-def _run_with_help(loops: Callable, arguments: tuple, work: int, n_jobs: int) -> None:
-    """Call ``loops``, whose last argument is its board, here and where it pays in other threads."""
+def _run_with_workers(loops: Callable, arguments: tuple, work: int, n_jobs: int) -> None:
+    """Call ``loops``, whose last argument is its queue, here and where it pays in other threads."""
     failures: list[BaseException] = []
     if work > PARALLEL_WORK and n_jobs > 1 and monotonic() > _busy_until[0]:
         for _ in range(min(torch.get_num_threads(), n_jobs) - 1):
             try:  # not threading.Thread, whose start() waits for the thread to run
-                _thread.start_new_thread(_help, (loops, arguments, failures))
+                _thread.start_new_thread(_work, (loops, arguments, failures))
             except RuntimeError:  # the system gives no more threads: the caller does it alone
                 break
     loops(*arguments, False)
@@ -216,8 +216,8 @@ def _run_with_help(loops: Callable, arguments: tuple, work: int, n_jobs: int) ->
         _busy_until[0] = monotonic() + 1
 
 
-def _help(loops: Callable, arguments: tuple, failures: list[BaseException]) -> None:
-    """What a helping thread does; if it dies, the caller is not left waiting for it."""
+def _work(loops: Callable, arguments: tuple, failures: list[BaseException]) -> None:
+    """Run a worker; if it dies, the caller is not left waiting for it."""
     try:
         loops(*arguments, True)
     except BaseException as error:  # such as MemoryError

@@ -11,7 +11,7 @@ from qtlite.engine.compiled.apply import (
     add_one,
     arrays_like,
     n_moves,
-    new_board,
+    new_queue,
     wait_for_all,
     walk,
 )
@@ -102,14 +102,16 @@ def _peel(qubits, tails, states, gradients):
 
 
 @compiled
-def expect(qubits, values, finals, shape, permutations, order, last, kinds, gates, board, helping):
+def expect(
+    qubits, values, finals, shape, permutations, order, last, kinds, gates, queue, is_worker
+):
     """Write <Z>, shape (B, N), and unless ``finals`` is empty the final states, shape (B, 2, size).
 
     Threads claim image by image.
     """
     lanes, n_bits, n_high, _ = shape
     size, n_amplitudes = lanes << n_bits + n_high, 1 << qubits.shape[1]
-    claimed, done, _ = board
+    claimed, done, _ = queue
     pair = (values.ravel(), values.ravel())  # of the dtype
     tails = arrays_like(pair, size)
     here, there = arrays_like(pair, size), arrays_like(pair, size)
@@ -122,7 +124,7 @@ def expect(qubits, values, finals, shape, permutations, order, last, kinds, gate
             walk(
                 (here[part],), (there[part],), (end[part],), 0,
                 shape, permutations, order, last, kinds, gates,
-                overlaps, new_board(len(order), shape, 0), helping,
+                overlaps, new_queue(len(order), shape, 0), is_worker,
             )  # fmt: skip
         if len(finals):
             finals[image, 0], finals[image, 1] = end
@@ -132,19 +134,19 @@ def expect(qubits, values, finals, shape, permutations, order, last, kinds, gate
         _read_out(probabilities, values[image])
         add_one(done, 0)
         image = add_one(claimed, 0)
-    if not helping:
+    if not is_worker:
         wait_for_all(claimed, done, len(qubits))
 
 
 @compiled
 def expect_adjoint(
     qubits, finals, gradients, qubit_gradients, overlaps,
-    shape, permutations, order, last, kinds, gates, board, helping,
+    shape, permutations, order, last, kinds, gates, queue, is_worker,
 ):  # fmt: skip
     """Write each image's gradients of its qubits and its overlaps, shape (B, L * S, N)."""
     lanes, n_bits, n_high, _ = shape
     size, n_amplitudes = lanes << n_bits + n_high, 1 << qubits.shape[1]
-    claimed, done, _ = board
+    claimed, done, _ = queue
     pair = (gradients.ravel(), gradients.ravel())  # of the dtype
     tails = arrays_like(pair, size)
     here, there = arrays_like(pair, size), arrays_like(pair, size)
@@ -162,7 +164,7 @@ def expect_adjoint(
                 here[1][i] = 2 * weights[i] * final[i]
             walk(
                 here, there, there, 0, shape, permutations, order, last, kinds, gates,
-                overlaps[image], new_board(len(order), shape, overlaps.shape[2]), helping,
+                overlaps[image], new_queue(len(order), shape, overlaps.shape[2]), is_worker,
             )  # fmt: skip
             for i in range(n_amplitudes):  # assigned to a slice, it takes seconds to compile
                 products[part][i] = end[1][i]
@@ -170,5 +172,5 @@ def expect_adjoint(
         _peel(qubits[image], tails, products, qubit_gradients[image])
         add_one(done, 0)
         image = add_one(claimed, 0)
-    if not helping:
+    if not is_worker:
         wait_for_all(claimed, done, len(qubits))

@@ -15,12 +15,12 @@ from qtlite.engine.read_block import RealBlock
 
 WHOLE = 2**13  # vectors, 512 KB: four arrays of so many fit into the L2 cache: not divided
 CHUNK = 2**9  # vectors: 32 KB, which take all sweeps of the low qubits while in the L1 cache
-MOST_CHUNKS = 2**6  # of a larger state, chunks are larger: columns of more rows were slower
+MAX_CHUNKS = 2**6  # of a larger state, chunks are larger: columns of more rows were slower
 # between chunks: a power of two apart, those of a column would share few lines of the cache
 GAP = 9  # vectors
 # What the amplitudes are scaled to at most before a step's rotations let them grow again: overlaps
 # are taken in between, and must be far from the smallest float32.
-SMALLEST_SCALE = 2.0**-32
+MIN_SCALE = 2.0**-32
 
 _known_plans: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
 _known_tables: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDictionary()
@@ -82,9 +82,9 @@ def lay_out(
     plan = known[key]
     kinds, rotated, idle = plan.kinds, plan.rotated, plan.idle
     tan, scale, smallest = _gates(angles, 0.5, back, rotated, kinds, idle, angles)
-    if smallest < SMALLEST_SCALE:
+    if smallest < MIN_SCALE:
         half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
-        n_steps = 1 + (np.abs(scale) < SMALLEST_SCALE)
+        n_steps = 1 + (np.abs(scale) < MIN_SCALE)
         turns = np.where(block.rotated[kinds] & (n_steps == 2)[:, None], np.rint(half / np.pi), 0)
         half -= np.pi * turns  # which changes the sign of the state and nothing else
         signs = 1 - 2 * (turns.sum(axis=1) % 2)
@@ -110,7 +110,7 @@ def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool, ga
     idle = max(0, lane_bits + 3 - block.n_qubits)
     vector_bits = block.n_qubits + idle - lane_bits
     n_vectors = 1 << vector_bits
-    chunk = n_vectors if n_vectors <= WHOLE else max(CHUNK, n_vectors // MOST_CHUNKS)
+    chunk = n_vectors if n_vectors <= WHOLE else max(CHUNK, n_vectors // MAX_CHUNKS)
     n_bits = chunk.bit_length() - 1
     n_high = vector_bits - n_bits
     shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
