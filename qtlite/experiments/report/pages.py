@@ -13,7 +13,7 @@ import torch
 SHOWN = ("qtlite", "torch", "tensorcircuit-ng", "numpy", "matplotlib")
 
 NO_BREAK, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
-_NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]?\d+)?( ± [\d.]+)?( \([^)]*\))?†?|–?")
+_NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]?\d+)?( ± [\d.]+)?( \([^)]*\))?†?|–?")
 _UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) |(?<=\d) (?=%|\(\d+\))")
 
 _start = time.perf_counter()
