@@ -120,7 +120,6 @@ def test_every_module_of_experiments_has_a_level():
     _report([name for name in named if name != "qtlite.experiments" and _level(name) is None])
 
 
-@pytest.mark.xfail(strict=False, reason="files are still being split")
 def test_no_file_is_long():
     counts = {name: _n_lines(path) for name, path in MODULES.items()}
     _report([f"{name}: {n} lines" for name, n in counts.items() if n > MAX_LINES])
