@@ -217,12 +217,12 @@ def test_two_modules_that_share_a_plain_list():
     class Shared(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layer, self.other = nn.Linear(9, 3), nn.Identity()
+            self.layer, self.other = nn.Linear(9, 3, bias=False), nn.Identity()
             self.weights = self.other.weights = [self.layer.weight]
 
         def forward(self, x):
             linear = nn.functional.linear
-            return linear(linear(x, self.weights[0], self.layer.bias), self.other.weights[0].T)
+            return linear(linear(x, self.weights[0]), self.other.weights[0].T)
 
     model = small(Shared())
     torch.testing.assert_close(model(X), model.to_classical()(X))
