@@ -9,8 +9,9 @@ counted or used by mistake.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from math import prod
 from threading import RLock
 
@@ -126,6 +127,18 @@ def split_weights(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, T
 _one_thread_at_a_time = RLock()
 
 
+def not_compiled(function: Callable) -> Callable:
+    """Keep torch.compile out of a function: it compiles targets, not what generates weights."""
+
+    @wraps(function)
+    def run(*arguments: object) -> object:
+        if torch.compiler.is_compiling():  # always disabled, it would take a second to import
+            return torch.compiler.disable(function)(*arguments)
+        return function(*arguments)
+
+    return run
+
+
 class Ungenerated:
     """What stands in a generated weight's place while there is none: any use is an error."""
 
@@ -202,8 +215,7 @@ class Injection:
         """
         given = [weights[name] for name, *_ in self._places]
         with _one_thread_at_a_time:
-            places = zip(self._places, given, strict=True)
-            before = [(*place, _put(*place, weight)) for (_, *place), weight in places]
+            before = _exchange(self._places, given)
             try:
                 yield self.module
             except RuntimeError as error:
@@ -215,8 +227,13 @@ class Injection:
                     "activations with use_reentrant=False"
                 ) from error
             finally:
-                for *place, value in reversed(before):
-                    _put(*place, value)
+                # backwards, as two modules may share a list
+                _exchange(self._places[::-1], before[::-1])
+
+
+@not_compiled
+def _exchange(places: list, values: list) -> list:
+    return [_put(*place, value) for (_, *place), value in zip(places, values, strict=True)]
 
 
 def _put(owner: nn.Module, key: str, index: object, value: object) -> object:

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.inject import Injection, copy_target, count_weights, weight_shapes, with_weights
+from qtlite.inject import (
+    Injection,
+    copy_target,
+    count_weights,
+    not_compiled,
+    weight_shapes,
+    with_weights,
+)
 from qtlite.mapping import FEATURES, MappingNet, qubits_needed
 from qtlite.normalisation import Normalisation, weight_scales
 from qtlite.qnn import QNN
@@ -74,6 +81,7 @@ class GeneratedNetwork(nn.Module):
         """
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
+    @not_compiled
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably; autocast does not round them."""
         device = next(self.parameters(), torch.empty(0)).device

@@ -168,6 +168,36 @@ def test_activations_checkpointed_by_the_old_kind_are_refused():
         target(x).square().sum().backward()
 
 
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(9, 3), *[nn.Linear(3, 3) for _ in range(9)])
+
+    def forward(self, x):
+        return self.layers(x).tanh()
+
+
+@pytest.mark.parametrize("way", [nullcontext, plain])
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile hides it by itself
+def test_torch_compile_compiles_the_target_once(way):
+    """No warning, no graph of the engine's or of TensorCircuit's, and the exported outputs."""
+    model = small(Encoder())
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(model, backend="eager")
+    with way():
+        for _ in range(3):
+            outputs = compiled(X)
+            torch.testing.assert_close(outputs, model.to_classical()(X))
+            model.qnn.angles.grad = None
+            outputs.square().sum().backward()
+            found = model.qnn.angles.grad.clone()
+            expected = torch.autograd.grad(model(X).square().sum(), model.qnn.angles)[0]
+            torch.testing.assert_close(found, expected)
+            model.qnn.angles.data -= 0.1 * found
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 @pytest.mark.parametrize("way", [nullcontext, plain])
 def test_autocast_rounds_no_generated_weight(way):
     model = small().float()
@@ -181,6 +211,23 @@ def test_autocast_rounds_no_generated_weight(way):
             exported.get_parameter(name), weight.detach(), check_stride=False
         )
     assert outputs.dtype == torch.bfloat16  # the target is free to round
+
+
+def test_two_modules_that_share_a_plain_list():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.other = nn.Linear(9, 3, bias=False), nn.Identity()
+            self.weights = self.other.weights = [self.layer.weight]
+
+        def forward(self, x):
+            linear = nn.functional.linear
+            return linear(linear(x, self.weights[0]), self.other.weights[0].T)
+
+    model = small(Shared())
+    torch.testing.assert_close(model(X), model.to_classical()(X))
+    with pytest.raises((AttributeError, ValueError), match="through its model"):
+        model.target(X)
 
 
 def test_another_method_of_the_target():
