@@ -156,6 +156,8 @@ def load_compressed(
         model = _build(stored, target, block)
         check_types(model, tensors)
         model.load_state_dict(tensors)
+        if model.normalise.scales != stored.scales:
+            raise ValueError("its scales and its tensors have other centres")
     with reading(path, "generate the weights that it was written with"), torch.no_grad():
         weights = model.weights()
         check_finite((*model.named_parameters(), *weights.items()), "file")

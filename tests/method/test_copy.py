@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import qtlite
 
 PROGRAM = """
@@ -52,8 +54,10 @@ def test_the_copied_files_train_digits_without_the_engine_and_with_it(tmp_path):
         shutil.copy(path, copied)
     alone, n_engine = run(tmp_path)
     assert n_engine == 0
+    assert alone > 0.7
+    if not (package / "engine").is_dir():
+        pytest.skip("this copy has no engine")
     shutil.copytree(package / "engine", copied / "engine")
     beside, n_engine = run(tmp_path)
     assert n_engine > 0
-    assert alone > 0.7
     assert abs(alone - beside) < 0.1

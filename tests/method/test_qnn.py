@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from qtlite import plain
+from qtlite.acceleration import engine
 from qtlite.experiments.ansaetze import u3_ring_cu3
 from qtlite.qnn import QNN
 
@@ -83,7 +84,8 @@ def test_fused_tensorcircuit_pennylane_and_dense_agree(n_qubits, n_blocks, dtype
 
 def test_complex_block_runs_on_tensorcircuit_and_says_why():
     qnn = QNN(3, 2, block=u3_ring_cu3, angles_per_block=18)
-    assert "TensorCircuit: gate 'u' on qubits (0,) must have real entries" in qnn.simulator
+    reason = "gate 'u' on qubits (0,) must have real entries" if engine else "there is no engine"
+    assert qnn.simulator.startswith(f"TensorCircuit: {reason}")
     assert qnn.angles.shape == (2, 18)
     assert qnn().sum().item() == pytest.approx(1, abs=1e-5)
 
@@ -167,10 +169,10 @@ def test_a_block_that_changes_its_ways_is_read_anew():
                 circuit.x(0)
 
     block = Switch()
-    first = QNN(1, 1, block=block, generator=generator(0))
+    first = QNN(1, 1, block=block, generator=generator(0))()
     block.flipped = False
     second = QNN(1, 1, block=block, generator=generator(0))
-    assert torch.allclose(first().flip(0), second())
+    assert torch.allclose(first.flip(0), second())
     assert "Switch" in repr(second)
 
 
