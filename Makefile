@@ -35,10 +35,19 @@ book: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-prove: .venv/installed
+prove: .prove/installed
 	$(BIN)/python tests/hostile/run.py
 	$(BIN)/python tests/hostile/fuzz.py --files 10000
 	$(BIN)/python tests/prove/kill_sweeps.py
+	.prove/bin/python tests/prove/targets.py
+
+# other libraries' networks in an environment of their own, which sees all that .venv has
+.prove/installed: .venv/installed
+	$(BIN)/python -m venv --without-pip .prove
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % \
+		sysconfig.get_path('purelib'))" > $$(echo .prove/lib/python*/site-packages)/locked.pth
+	$(PIP) --python .prove/bin/python install --quiet --no-build-isolation --editable '.[prove]'
+	@touch $@
 
 pdf: .venv/installed
 	$(BIN)/python book/make_pdf.py

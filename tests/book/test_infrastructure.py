@@ -34,7 +34,7 @@ def locked():
 def direct_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    locked_extras = [extras[name] for name in extras if name != "bench"]  # peers stay out
+    locked_extras = [extras[name] for name in extras if name not in ("bench", "prove")]  # peers
     lines = chain(project["dependencies"], *locked_extras)
     names = {normalised(re.match(r"[\w.-]+", line)[0]) for line in lines}
     return names - {normalised(project["name"])}
