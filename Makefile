@@ -1,5 +1,6 @@
 # make book    execute every chapter and build the book: _build/html/index.html
 # make test    the tests
+# make plain   tests of the method and the export without the engine
 # make train   train on digits, some seconds
 # make prove   what proves more but takes hours: malformed inputs, damaged files, killed sweeps
 # make bench   the speed comparisons
@@ -23,7 +24,7 @@ TORCH := $$(grep -E '^torch(vision)?==' requirements.lock)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
 
 .DEFAULT_GOAL := help
-.PHONY: help book test prove train bench pdf triton repo2docker lint clean
+.PHONY: help book test plain prove train bench pdf triton repo2docker lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -34,6 +35,12 @@ book: .venv/installed
 # a file to a process: its tests share what they have trained
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+plain: .venv/installed
+	rm -rf .plain && git clone --quiet . .plain && rm -r .plain/qtlite/engine
+	cd .plain && PYTHONPATH="$$PWD" ../$(BIN)/python -m pytest -n auto --maxprocesses 4 \
+		--dist loadfile -p no:cacheprovider tests/method tests/export
+	rm -rf .plain
 
 prove: .prove/installed
 	$(BIN)/python tests/hostile/run.py
