@@ -1,10 +1,13 @@
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import torch
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's background jobs
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs that tests start inherit it
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton, whose kernels read it
 
