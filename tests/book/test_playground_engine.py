@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from qtlite import QNN, QuantumTrain
-from qtlite.circuit import ry_linear_cnot, ry_only, ry_ring_cnot
+from qtlite.circuit import ry_linear_cnot, ry_only
+from qtlite.experiments.ansaetze import ry_ring_cnot
 from qtlite.experiments.data.loading import load_dataset, to_float
 from qtlite.experiments.data.portable_random import PortableRandom
 from qtlite.experiments.models.targets import paper_cnn

@@ -111,6 +111,7 @@ def test_page_is_accessible(page, site, chapter):
         "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
     )
     page.goto(f"{site}/{chapter}.html", wait_until="load")
+    page.add_style_tag(content="* { transition: none !important; }")  # colours on their way
     page.evaluate("() => window.MathJax?.startup.promise")
     options, found = {"resultTypes": ["violations"]}, []
     for colours in ("light", "dark"):

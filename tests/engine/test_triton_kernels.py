@@ -143,7 +143,7 @@ def test_one_qubit_and_no_blocks():
 
 
 def test_gradients_match_finite_differences(monkeypatch):
-    monkeypatch.setattr(fused, "engine", lambda *_: fused_triton)
+    monkeypatch.setattr(fused, "loops_for", lambda *_: fused_triton)
     block = read_block(signed_steps, 3, 2)
     angles = torch.randn(1, 2, dtype=torch.float64, device=DEVICE, requires_grad=True)
     states = torch.randn(1, 8, dtype=torch.float64, device=DEVICE, requires_grad=True)

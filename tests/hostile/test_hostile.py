@@ -15,7 +15,6 @@ def good(tmp_path_factory):
     return folder
 
 
-@pytest.mark.xfail(strict=False, reason="messages are still being made clear")
 def test_malformed_inputs_are_refused_in_one_clear_line(good):
     cases = read_cases()[::10]
     answers = ask(cases, good)

@@ -81,7 +81,7 @@ function qtlitePlaygroundState({ DEFAULTS, HIDDEN, N_QUBITS, counts, recipeRate 
     const hidden = source === "circuit" ? HIDDEN : counts(state).widths?.slice(1, -1);
     const lines = ["import torch"];
     if (hasCircuit) {
-      lines.push("from qtlite import QNN, MappingNet, QuantumTrain", `from qtlite.circuit import ${block}`);
+      lines.push("from qtlite import QNN, MappingNet, QuantumTrain", `from qtlite.${block === "ry_ring_cnot" ? "experiments.ansaetze" : "circuit"} import ${block}`);
     }
     lines.push("from qtlite.experiments.data.loading import load_dataset, to_float");
     if (!hasCircuit) lines.push("from qtlite.experiments.models.controls import build_control");

@@ -45,9 +45,11 @@ def take_measurement(
         ValueError: if ``config`` has no seed.
 
     Example:
-        >>> found = take_measurement("sum", lambda a, seed: {"total": a}, {"a": 2, "seed": 0})
+        >>> def double(a, seed):
+        ...     return {"twice": 2 * a}
+        >>> found = take_measurement("double", double, {"a": 2, "seed": 0})
         >>> found["results"], sorted(found)[:4]
-        ({'total': 2}, ['commit', 'config', 'hardware', 'name'])
+        ({'twice': 4}, ['commit', 'config', 'hardware', 'name'])
     """
     if "seed" not in config:
         raise ValueError(f"config must have a seed, got {sorted(config)}")
