@@ -94,6 +94,8 @@ def test_page(page, site, problems, built_site, sizes, chapter):
     if not (built_site / f"{chapter}.html").exists():
         pytest.fail(f"{chapter} is in _toc.yml and not in the built book: make book")
     page.goto(f"{site}/{chapter}.html", wait_until="load")
+    if chapter == "book/playground":  # its worker draws the start
+        page.wait_for_selector("#qtlite-playground[data-step='0']", timeout=60_000)
     assert page.evaluate(BAD_FORMULAS) == []
     assert page.evaluate(BLANK_FIGURES) == []
     too_wide = []
