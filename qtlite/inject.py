@@ -22,7 +22,7 @@ from torch import Tensor, nn
 def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict[str, torch.Size]:
     """List the weights that make up theta (Eq. 1), in the order of ``named_parameters``.
 
-    A tied weight is listed once, under its first name. Buffers (BatchNorm statistics) are none.
+    A tied weight is listed once, under its first name. Buffers (BatchNorm statistics) are left out.
 
     Args:
         module: the target network.

@@ -189,7 +189,8 @@ class QuantumTrain(GeneratedNetwork):
                 f"mapping must be a net for {self.n_qubits} qubits, got {self.mapping.n_qubits}"
             )
         with torch.no_grad():
-            column, p = self.column(), self.qnn()
+            p = self.probabilities()
+            column = self.feature(p)[: self.n_weights]
         if not (p.is_floating_point() and (p >= 0).all() and p.isfinite().all()):
             raise ValueError("qnn must return finite numbers of at least 0, got others")
         if normalisation != "none" and self.n_weights > 1:
@@ -198,13 +199,17 @@ class QuantumTrain(GeneratedNetwork):
         for part in (self.qnn, self.mapping):  # the target stays as it is
             part.to(device=like.device, dtype=like.dtype)
 
-    def column(self) -> Tensor:
-        """Circuit and feature: what the mapping net sees of the first M probabilities."""
+    def probabilities(self) -> Tensor:
+        """Run the circuit: p, shape (2**N,)."""
         probabilities = self.qnn()
         shape = tuple(getattr(probabilities, "shape", (type(probabilities).__name__,)))
         if shape != (2**self.n_qubits,):
             raise ValueError(f"qnn must return shape ({2**self.n_qubits},), got {shape}")
-        return self.feature(probabilities)[: self.n_weights]
+        return probabilities
+
+    def column(self) -> Tensor:
+        """Circuit and feature: what the mapping net sees of the first M probabilities."""
+        return self.feature(self.probabilities())[: self.n_weights]
 
     def generate(self) -> Tensor:
         """Circuit, feature, mapping net: the M numbers before normalisation, shape (M,)."""

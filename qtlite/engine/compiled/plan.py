@@ -101,7 +101,7 @@ def lay_out(
 
 
 def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) -> Plan:
-    """What of a plan does not depend on the angles.
+    """Return the part of a plan that does not depend on the angles.
 
     The first sweep needs 8 vectors: smaller circuits get idle qubits in front.
     """
