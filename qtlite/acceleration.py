@@ -1,11 +1,8 @@
 """The engine's interface: the same numbers, sooner, or None where the method has to compute itself.
 
-The engine decides by itself what it can do: its dtypes, devices, sizes, and whether Numba is
-installed. Delete the folder ``qtlite/engine`` and only times change (and, for deep circuits on many
-qubits, the memory that PyTorch needs for the backward pass).
+Delete the folder ``qtlite/engine`` and only times change (and, for deep circuits on many qubits,
+the memory of the backward pass). What it can do, for which dtypes and devices, it decides itself.
 """
-
-from __future__ import annotations
 
 import os
 from collections.abc import Iterator
@@ -39,21 +36,13 @@ def _on() -> bool:
 
 def prepare_circuit(block, n_qubits: int, n_angles: int) -> object:
     """Read a block of gates, once; refuse what does not fit into the machine's memory."""
-    memory = 2**36  # bytes, where the system does not say
+    memory = 64.0  # GiB, where the system does not say
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     # a state, its gradient, copies of both, and a permutation each way
-    if (needed := 24 * 2 ** min(n_qubits, 64)) > memory:
-        raise ValueError(
-            f"n_qubits must fit into {memory / 2**30:.0f} GiB of memory, got {n_qubits}, which "
-            f"need {needed / 2**30:.0f} GiB"
-        )
+    if (needed := 24 * 2**n_qubits / 2**30) > memory:
+        raise ValueError(f"n_qubits must fit {memory:.0f} GiB, got {n_qubits} ({needed:.0f} GiB)")
     return engine and engine.prepare_circuit(block, n_qubits, n_angles)
-
-
-def describe(prepared: object) -> str:
-    """Say what simulates a prepared circuit, and why."""
-    return prepared.description if prepared else "TensorCircuit: there is no engine"
 
 
 def probabilities(prepared: object, angles: Tensor) -> Tensor | None:

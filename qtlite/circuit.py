@@ -1,11 +1,9 @@
 """The parameterised circuit: blocks written as TensorCircuit functions, and their simulation.
 
 A block is a function ``block(circuit, angles)`` that appends gates to a ``tensorcircuit.Circuit``
-and consumes one row of angles. Repeating it ``n_blocks`` times gives |psi(phi)> of Fig. 1 (Liu et
-al. 2024). To try another ansatz, write another such function.
+and uses one row of angles. Repeated ``n_blocks`` times it gives |psi(phi)> of Fig. 1 (Liu et al.
+2024). To try another ansatz, write another such function.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ Block = Callable[["tc.Circuit", Tensor], None]
 MAX_QUBITS = 40
 
 
-def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
+def ry_linear_cnot(circuit: "tc.Circuit", angles: Tensor) -> None:
     """Append the paper's block (Fig. 1): an Ry a qubit (Eq. 4), then CNOT(0, 1), CNOT(1, 2), ...
 
     Args:
@@ -42,35 +40,25 @@ def ry_linear_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
         >>> [gate["name"] for gate in circuit.to_qir()]
         ['ry', 'ry', 'ry', 'cnot', 'cnot']
     """
-    n_qubits = _one_angle_each(circuit, angles)
-    for qubit in range(n_qubits):
-        circuit.ry(qubit, theta=angles[qubit])
-    for qubit in range(n_qubits - 1):
+    ry_only(circuit, angles)
+    for qubit in range(len(angles) - 1):
         circuit.cnot(qubit, qubit + 1)
 
 
-def ry_only(circuit: tc.Circuit, angles: Tensor) -> None:
-    """Append one Ry a qubit and no CNOT: the control without entanglement.
-
-    Arguments and errors as for ``ry_linear_cnot``.
-    """
-    for qubit in range(_one_angle_each(circuit, angles)):
-        circuit.ry(qubit, theta=angles[qubit])
-
-
-def _one_angle_each(circuit: tc.Circuit, angles: Tensor) -> int:
-    """The number of qubits, which is that of the angles."""
+def ry_only(circuit: "tc.Circuit", angles: Tensor) -> None:
+    """Append one Ry a qubit and no CNOT: the control without entanglement."""
     n_qubits = circuit.circuit_param["nqubits"]
     if len(angles) != n_qubits:
         raise ValueError(f"angles must be one for each of {n_qubits} qubits, got {len(angles)}")
-    return n_qubits
+    for qubit in range(n_qubits):
+        circuit.ry(qubit, theta=angles[qubit])
 
 
-def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) -> tc.Circuit:
+def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) -> "tc.Circuit":
     """Build |psi(phi)>: the block applied to |0...0> once for each row of angles.
 
-    The circuit belongs to TensorCircuit's backend of the moment; wrap the call and whatever uses
-    its result in ``with tc.runtime_backend("pytorch"):`` to differentiate through it.
+    It belongs to TensorCircuit's backend of the moment: differentiate through it inside
+    ``with tc.runtime_backend("pytorch"):``.
 
     Args:
         n_qubits: N >= 1.
@@ -78,8 +66,7 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
         block: appends one block to the circuit.
 
     Raises:
-        ValueError: if ``n_qubits`` is out of range, ``angles`` has not two axes, or ``block`` is no
-            function.
+        ValueError: if ``n_qubits`` is out of range or ``angles`` has not two axes.
 
     Example:
         >>> import tensorcircuit as tc, torch
@@ -91,39 +78,21 @@ def build_circuit(n_qubits: int, angles: Tensor, block: Block = ry_linear_cnot) 
     import tensorcircuit as tc  # here: it takes seconds, and inference needs none of it
 
     check_count("n_qubits", n_qubits, MAX_QUBITS)
-    check_block(block)
     if angles.ndim != 2:
-        raise ValueError(
-            f"angles must have two axes (blocks, angles per block), got shape {tuple(angles.shape)}"
-        )
+        raise ValueError(f"angles must have shape (blocks, angles per block), got {angles.shape}")
     circuit = tc.Circuit(n_qubits)
     for row in angles:
         block(circuit, row)
     return circuit
 
 
-def check_block(block: object) -> None:
-    """Refuse what is no function."""
-    if not callable(block):
-        raise ValueError(f"block must be a function of a circuit and its angles, got {block!r}")
-
-
 def gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
     """Return the gates that a block appends, as TensorCircuit's ``to_qir`` lists them.
-
-    Args:
-        block: appends one block to a circuit.
-        n_qubits: N.
-        angles: shape (K,), radians.
-
-    Raises:
-        ValueError: if the block is no function, or fails.
 
     Example:
         >>> [gate["name"] for gate in gate_list(ry_linear_cnot, 2, torch.zeros(2))]
         ['ry', 'ry', 'cnot']
     """
-    check_block(block)
     with torch.enable_grad(), tensorcircuit_with("pytorch", "complex128") as tc:
         circuit = tc.Circuit(n_qubits)
         try:
@@ -133,8 +102,7 @@ def gate_list(block: Block, n_qubits: int, angles: Tensor) -> list[dict]:
                 f"block must append gates to {n_qubits} qubits from {len(angles)} angles (see "
                 f"angles_per_block), got {type(error).__name__}: {error}"
             ) from error
-        gates = circuit.to_qir()
-    return gates
+        return circuit.to_qir()
 
 
 def check_trainable(block: Block, n_qubits: int, n_angles: int) -> None:
@@ -151,41 +119,23 @@ _backend = RLock()
 
 @contextmanager
 def tensorcircuit_with(backend: str, dtype: str) -> Iterator[ModuleType]:
-    """TensorCircuit with a backend and a complex dtype, one thread at a time.
-
-    Both are global to the process; afterwards they are what they were.
-
-    Example:
-        >>> with tensorcircuit_with("pytorch", "complex64") as tc:
-        ...     tc.Circuit(1).probability()
-        tensor([1., 0.])
-    """
+    """TensorCircuit with a backend and a complex dtype, both global, one thread at a time."""
     import tensorcircuit as tc
 
     with _backend, tc.runtime_backend(backend), tc.runtime_dtype(dtype):
         yield tc
 
 
-def precision_of(angles: Tensor) -> str:
-    """TensorCircuit's complex dtype for real angles."""
-    return "complex128" if angles.dtype == torch.float64 else "complex64"
-
-
 def probabilities(n_qubits: int, angles: Tensor, block: Block) -> Tensor:
-    """p_i = |<i|psi(phi)>|^2 by TensorCircuit's PyTorch backend.
+    """Return p_i = |<i|psi(phi)>|^2, shape (2**N,), by TensorCircuit's PyTorch backend.
 
-    Args:
-        n_qubits: N.
-        angles: phi, shape (L, K), radians; float32 runs in complex64, float64 in complex128.
-        block: appends one block to a circuit.
-
-    Returns:
-        Shape (2**N,), dtype of ``angles``.
+    Args as for ``build_circuit``; float32 angles run in complex64, float64 in complex128.
 
     Example:
         >>> angles = torch.tensor([[torch.pi / 2, 0.0]])
         >>> probabilities(2, angles, ry_linear_cnot).round(decimals=3).tolist()
         [0.5, 0.0, 0.0, 0.5]
     """
-    with tensorcircuit_with("pytorch", precision_of(angles)):
+    complex_dtype = "complex128" if angles.dtype == torch.float64 else "complex64"
+    with tensorcircuit_with("pytorch", complex_dtype):
         return build_circuit(n_qubits, angles, block).probability().to(angles.dtype)

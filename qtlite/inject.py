@@ -1,12 +1,9 @@
 """Weight injection: run any ``nn.Module`` with weights that were computed rather than stored.
 
-The weights stay in the autograd graph, as with ``torch.func.functional_call``: one backward pass
-goes from the loss through the target network to whatever made them. ``functional_call`` needs a
-target that stores parameters of its own; ``Injection`` keeps none, so that none can be trained,
-counted or used by mistake.
+The weights stay in the autograd graph: one backward pass goes from the loss through the target
+network to whatever made them. ``torch.func.functional_call`` needs a target that stores parameters
+of its own; ``Injection`` keeps none, so that none can be trained, counted or used by mistake.
 """
-
-from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,8 +26,7 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
         names: parameters to generate; all of them if left out.
 
     Raises:
-        ValueError: if a name is not a parameter of ``module``, there is nothing to generate, or a
-            parameter's kind cannot be generated; the message says what to do.
+        ValueError: if ``names`` are no parameters, or of a kind that cannot be generated.
 
     Example:
         >>> weight_shapes(nn.Linear(3, 2))
@@ -39,74 +35,32 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         raise ValueError(f"target must be an nn.Module that is not scripted, got {module!r:.99}")
     parameters = dict(module.named_parameters())
-    if isinstance(names, str):
-        raise ValueError(f"names must be a list of parameters' names, got the string {names!r}")
-    if names is not None:
-        names = list(names)
-        if unknown := [name for name in names if name not in parameters]:
-            raise ValueError(
-                f"names must be parameters of the target (of a tied one the first name) "
-                f"{list(parameters)}, got {unknown}"
-            )
-        parameters = {name: p for name, p in parameters.items() if name in names}
-        if not names:
-            raise ValueError("names must name at least one parameter of the target, got none")
-    if not parameters:
-        raise ValueError(
-            f"target must have parameters to generate, got none in {type(module).__name__}"
-        )
-    _check_parameters(parameters)
-    generated = {id(parameter) for parameter in parameters.values()}
-    for layer in module.modules():
-        if getattr(layer, "sparse", False) and id(getattr(layer, "weight", None)) in generated:
-            raise ValueError(
-                f"target must have layers with sparse=False, got {layer}: generated weights have "
-                "dense gradients"
-            )
-    return {name: parameter.shape for name, parameter in parameters.items()}
-
-
-def _check_parameters(parameters: Mapping[str, nn.Parameter]) -> None:
-    kinds = set()
-    for name, parameter in parameters.items():
-        lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
-        if lazy or parameter.is_meta:
-            raise ValueError(
-                f"target must have values in its parameters, got none in {name}: run a lazy target "
-                "once on an example, call to_empty(device=...) on one on the meta device"
-            )
-        if parameter.layout != torch.strided or not parameter.is_floating_point():
-            raise ValueError(
-                f"target must have dense float parameters, got {name} of {parameter.dtype} and "
-                f"{parameter.layout}: leave it out of names"
-            )
-        kinds.add(f"{parameter.dtype} on {parameter.device}")
+    wanted = set(parameters if names is None else names)
+    chosen = {name: parameters[name] for name in parameters if name in wanted}
+    if not chosen or len(chosen) < len(wanted) or isinstance(names, str):
+        raise ValueError(f"names must list one or more of {list(parameters)}, got {names!r}")
+    kinds = {_kind(parameter, name) for name, parameter in chosen.items()}
     if len(kinds) > 1:
-        raise ValueError(
-            f"target must have parameters of one kind, got {sorted(kinds)}: convert the target, or "
-            "leave some out of names"
-        )
+        raise ValueError(f"target must have one kind of parameters, got {sorted(kinds)}: {CURE}")
+    for layer in module.modules():
+        if getattr(layer, "sparse", False) and id(layer.weight) in map(id, chosen.values()):
+            raise ValueError(f"target must have dense gradients, got {layer}: set sparse=False")
+    return {name: parameter.shape for name, parameter in chosen.items()}
 
 
-def count_weights(shapes: Mapping[str, torch.Size]) -> int:
-    """M, the number of weights to generate.
+CURE = "convert the target, run a lazy one once, or leave the parameter out of names"
 
-    Example:
-        >>> count_weights(weight_shapes(nn.Linear(3, 2)))
-        8
-    """
-    return sum(map(prod, shapes.values()))
+
+def _kind(parameter: nn.Parameter, name: str) -> str:
+    lazy = isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.is_meta
+    kind = "no values" if lazy else f"{parameter.dtype}, {parameter.layout}, {parameter.device}"
+    if lazy or parameter.layout != torch.strided or not parameter.is_floating_point():
+        raise ValueError(f"target must have dense float parameters, got {name} ({kind}): {CURE}")
+    return kind
 
 
 def split_weights(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Cut theta into the target's tensors.
-
-    Args:
-        flat: theta, shape (M,).
-        shapes: what ``weight_shapes`` returned.
-
-    Returns:
-        Views of ``flat`` by parameter name.
+    """Cut theta, shape (M,), into views by parameter name.
 
     Raises:
         ValueError: if ``flat`` has not exactly M entries on one axis.
@@ -115,13 +69,11 @@ def split_weights(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, T
         >>> split_weights(torch.arange(8.0), weight_shapes(nn.Linear(3, 2)))["bias"]
         tensor([6., 7.])
     """
-    n_weights = count_weights(shapes)
-    if flat.shape != (n_weights,):
-        raise ValueError(f"flat must have shape ({n_weights},), got {tuple(flat.shape)}")
-    pieces = flat.split([prod(shape) for shape in shapes.values()])
-    return {
-        name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-    }
+    sizes = [prod(shape) for shape in shapes.values()]
+    if flat.shape != (sum(sizes),):
+        raise ValueError(f"flat must have shape ({sum(sizes)},), got {tuple(flat.shape)}")
+    pieces = zip(shapes.items(), flat.split(sizes), strict=True)
+    return {name: piece.view(shape) for (name, shape), piece in pieces}
 
 
 _one_thread_at_a_time = RLock()
@@ -142,27 +94,32 @@ def not_compiled(function: Callable) -> Callable:
 class Ungenerated:
     """What stands in a generated weight's place while there is none: any use is an error."""
 
-    MESSAGE = (
-        "target must be used through its model, got a generated weight outside a call: for another "
-        "method of the target, and for backward() with checkpointed activations, use "
-        "`with model.generated() as target:`"
-    )
+    RULE = "target must be used through its model or `with model.generated() as target:`"
 
     @classmethod
     def __torch_function__(cls, *arguments: object) -> None:
-        raise ValueError(cls.MESSAGE)
+        raise ValueError(f"{cls.RULE}, and backward() through checkpointed activations inside it")
 
     def __getattr__(self, name: str) -> object:
-        raise AttributeError(f"{self.MESSAGE} (asked for {name!r})")
+        raise AttributeError(f"{self.RULE}, got the {name!r} of a weight outside it")
+
+
+def _entries(module: nn.Module) -> Iterator[tuple[nn.Module, tuple, object]]:
+    """All that a network's modules keep: owner, keys in its ``__dict__``, entry."""
+    for owner in module.modules():
+        for key, value in list(vars(owner).items()):
+            yield owner, (key,), value
+            inside = enumerate(value) if isinstance(value, (list, tuple)) else ()
+            for index, entry in value.items() if isinstance(value, dict) else inside:
+                yield owner, (key, index), entry
 
 
 class Injection:
     """A copy of the target that has the named parameters only while weights are put in.
 
-    Between calls an ``Ungenerated`` stands in each one's place, so that nothing trains, stores or
-    uses it by mistake. During a call the weights are among the target's ``parameters()``. All
-    names of a tied weight are replaced, and so are parameters that a module also keeps in a plain
-    list or dict. One thread at a time has weights in its targets; others wait.
+    Between calls an ``Ungenerated`` stands in each one's place; during a call the weights are among
+    the target's ``parameters()``. All names of a tied weight are replaced, and parameters that a
+    module also keeps in a plain list or dict. One thread at a time has weights in its targets.
 
     Args:
         target: the network, left as it is.
@@ -183,115 +140,47 @@ class Injection:
     def __init__(self, target: nn.Module, names: Iterable[str]):
         self.module = copy_target(target)
         generated = {id(self.module.get_parameter(name)): name for name in names}
-        self._places: list[tuple[str, nn.Module, str, object]] = []
-        for owner in self.module.modules():
-            for key, value in [*owner._parameters.items(), *owner.__dict__.items()]:
-                inside = value.items() if isinstance(value, dict) else ()
-                inside = enumerate(value) if isinstance(value, (list, tuple)) else inside
-                if key == "_parameters":
-                    inside = ()
-                for index, entry in [(None, value), *inside]:
-                    if id(entry) not in generated:
-                        continue
-                    if isinstance(value, tuple):
-                        raise ValueError(
-                            f"target must keep parameters in a ParameterList, got {key!r} of "
-                            f"{type(owner).__name__}, a tuple"
-                        )
-                    self._places.append((generated[id(entry)], owner, key, index))
-        for _, *place in self._places:
-            _put(*place, Ungenerated())
+        self._places: list[tuple[str, nn.Module, tuple]] = []
+        for owner, keys, entry in _entries(self.module):
+            if (name := generated.get(id(entry))) is None:
+                continue
+            if isinstance(vars(owner)[keys[0]], tuple):
+                raise ValueError(f"target must keep parameters in a ParameterList, got {keys[0]!r}")
+            self._places.append((name, owner, keys))
+            if keys[0] == "_parameters":  # None there: what is in __dict__ itself is found first
+                vars(owner)[keys[1]] = entry
+                self._places.append((name, owner, keys[1:]))
+        idle = [None if keys[0] == "_parameters" else Ungenerated() for *_, keys in self._places]
+        _exchange(self._places, idle)
 
     @contextmanager
     def __call__(self, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
-        """Put weights in for a with block, which is given the target.
-
-        Args:
-            weights: a tensor for each of ``names``; gradients flow back to them.
-
-        Raises:
-            ValueError: if ``backward()`` is called there more than once, as it is by activations
-                checkpointed with ``use_reentrant=True``.
-        """
+        """Put a tensor in for each of ``names``, for a with block that is given the target."""
         given = [weights[name] for name, *_ in self._places]
         with _one_thread_at_a_time:
             before = _exchange(self._places, given)
             try:
                 yield self.module
-            except RuntimeError as error:
-                if "backward through the graph a second time" not in str(error):
-                    raise
-                raise ValueError(
-                    "target must be gone through once by backward(), since its weights are "
-                    "generated once: call backward() once in a with block, and checkpoint "
-                    "activations with use_reentrant=False"
-                ) from error
-            finally:
-                # backwards, as two modules may share a list
+            finally:  # backwards, as two modules may share a list
                 _exchange(self._places[::-1], before[::-1])
 
 
 @not_compiled
 def _exchange(places: list, values: list) -> list:
-    return [_put(*place, value) for (_, *place), value in zip(places, values, strict=True)]
-
-
-def _put(owner: nn.Module, key: str, index: object, value: object) -> object:
-    """Set a parameter, or the entry of a list or dict, and return what was there."""
-    if index is not None:
-        container = owner.__dict__[key]
-        before, container[index] = container[index], value
-        return before
-    before = owner.__dict__.pop(key, owner._parameters.get(key))
-    if key not in owner._parameters or isinstance(value, Ungenerated):
-        owner.__dict__[key] = value  # found before a parameter of that name, which is None
-        value = None
-    if key in owner._parameters:
-        owner._parameters[key] = value
+    before = []
+    for (_, owner, (*keys, last)), value in zip(places, values, strict=True):
+        container = vars(owner)
+        for key in keys:
+            container = container[key]
+        before.append(container[last])
+        container[last] = value
     return before
 
 
 def copy_target(target: nn.Module) -> nn.Module:
-    """Copy a target network.
-
-    Raises:
-        ValueError: if PyTorch cannot copy it, as after the old kinds of pruning and weight norm.
-    """
+    """Copy a target network, or say why PyTorch cannot."""
     try:
         return copy.deepcopy(target)
     except RuntimeError as error:
-        raise ValueError(
-            f"target must be a module that copy.deepcopy copies, got {type(target).__name__} "
-            f"({str(error).splitlines()[0]}): use torch.nn.utils.parametrizations in place of "
-            "weight_norm and spectral_norm, and prune.remove after pruning"
-        ) from error
-
-
-def with_weights(
-    template: nn.Module, module: nn.Module, weights: Mapping[str, Tensor]
-) -> nn.Module:
-    """Make an ordinary network: ``template`` with all values of ``module`` and ``weights``.
-
-    Args:
-        template: the target network as it was given, parameters and all; left as it is.
-        module: the ``Injection``'s copy, whose remaining parameters and buffers are taken.
-        weights: by name.
-
-    Returns:
-        A copy of ``template`` that shares no memory with the arguments.
-
-    Example:
-        >>> layer = nn.Linear(1, 1)
-        >>> injection = Injection(layer, ["weight"])
-        >>> plain = with_weights(layer, injection.module, {"weight": torch.tensor([[2.0]])})
-        >>> plain.weight.item(), type(plain.weight).__name__
-        (2.0, 'Parameter')
-    """
-    plain = copy.deepcopy(template)
-    values = {**dict(module.named_parameters()), **dict(module.named_buffers()), **weights}
-    with torch.no_grad():
-        for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
-            tensor.data = values[name].detach().clone()
-    for copied, original in zip(plain.modules(), module.modules(), strict=True):
-        copied.training = original.training
-    return plain
+        cure = "use nn.utils.parametrizations for weight_norm and spectral_norm, prune.remove"
+        raise ValueError(f"target must be deep-copied, got {error!s:.60}: {cure}") from error

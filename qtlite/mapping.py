@@ -1,7 +1,5 @@
 """The mapping model: basis state and probability in, one number out (Eqs. 2 and 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -22,12 +20,7 @@ def raw(probabilities: Tensor) -> Tensor:
 
 
 def scaled(probabilities: Tensor) -> Tensor:
-    """Return 2**N p, about 1.
-
-    Example:
-        >>> scaled(torch.tensor([0.5, 0.0, 0.0, 0.5])).tolist()
-        [2.0, 0.0, 0.0, 2.0]
-    """
+    """Return 2**N p, about 1: of (0.5, 0, 0, 0.5) it makes (2, 0, 0, 2)."""
     return len(probabilities) * probabilities
 
 
@@ -51,24 +44,18 @@ def qubits_needed(n_weights: int) -> int:
 
 
 def mapping_inputs(
-    column: Tensor,
-    n_qubits: int,
-    bit_values: tuple[float, float] = (-1.0, 1.0),
-    first: int = 0,
+    column: Tensor, n_qubits: int, bit_values: tuple[float, float] = (-1.0, 1.0), first: int = 0
 ) -> Tensor:
-    """Pair basis states with what the mapping net sees of their probabilities.
+    """Pair basis states with what the mapping net sees of their probabilities: shape (R, N + 1).
 
-    Row i is x_i of Eq. (2), Liu et al. 2024: the N bits of basis state i, most significant (qubit
-    0) first, then the feature of p_i = |<i|psi(phi)>|^2. States count from 0.
+    Row i is x_i of Eq. (2): the N bits of basis state i, most significant (qubit 0) first, then the
+    feature of p_i = |<i|psi(phi)>|^2. States count from 0. Dtype and device are the column's.
 
     Args:
         column: the probabilities' feature, shape (R,), R <= 2**N.
         n_qubits: N.
         bit_values: what stands for bit 0 and for bit 1; (0, 1) in the paper.
         first: the basis state of the first row.
-
-    Returns:
-        Shape (R, N + 1), same dtype and device as ``column``.
 
     Raises:
         ValueError: if the column has another shape.
@@ -81,9 +68,7 @@ def mapping_inputs(
     bit_values = check_pair("bit_values", bit_values)
     most = 2**n_qubits - first
     if column.ndim != 1 or not 1 <= len(column) <= most:
-        raise ValueError(
-            f"column must have one axis of 1 to {most} entries, got shape {tuple(column.shape)}"
-        )
+        raise ValueError(f"column must have shape (R,), R <= {most}, got {tuple(column.shape)}")
     shifts = torch.arange(n_qubits - 1, -1, -1, device=column.device)
     states = torch.arange(first, first + len(column), device=column.device)
     bits = column.new_tensor(bit_values)[states[:, None] >> shifts & 1]
@@ -113,12 +98,11 @@ def fully_connected(
         check_count("hidden", width, 2**16)
     layers: list[nn.Module] = []
     for place, (n_in, n_out) in enumerate(pairwise(widths)):
-        layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
-        for parameter in layer.parameters():
-            nn.init.uniform_(parameter, -(n_in**-0.5), n_in**-0.5, generator=generator)
-        layers.append(layer)
-        if place < len(widths) - 2 and activation in (("first", "all") if place == 0 else ("all",)):
+        if place > 0 and activation in (("first", "all") if place == 1 else ("all",)):
             layers.append(nn.Tanh())
+        layers.append(nn.utils.skip_init(nn.Linear, n_in, n_out))
+        for parameter in layers[-1].parameters():
+            nn.init.uniform_(parameter, -(n_in**-0.5), n_in**-0.5, generator=generator)
     return nn.Sequential(*layers)
 
 
@@ -127,14 +111,9 @@ def standardise(last: nn.Linear, outputs: Tensor) -> None:
     """Rescale a net's last layer so that its outputs have mean 0 and standard deviation 1.
 
     Untrained outputs hardly differ from each other: the target's neurons would all be alike.
-
-    Args:
-        last: the net's last layer, changed in place.
-        outputs: the net's outputs, at least two.
     """
     last.weight /= outputs.std()
-    last.bias -= outputs.mean()
-    last.bias /= outputs.std()
+    last.bias.sub_(outputs.mean()).div_(outputs.std())
 
 
 class MappingNet(nn.Module):
@@ -178,12 +157,11 @@ class MappingNet(nn.Module):
         column = column.to(self.layers[0].weight)  # a circuit of the reader's may be float64
         numbers = acceleration.mapping(self, column)
         if numbers is None:
-            numbers = []
-            for first in range(0, max(len(column), 1), ROWS):
-                part = column[first : first + ROWS]
-                rows = mapping_inputs(part, self.n_qubits, self.bit_values, first)
-                numbers.append(self.layers(rows).flatten())
-            numbers = torch.cat(numbers)
+            parts = []
+            for i, part in enumerate(column.split(ROWS)):
+                rows = mapping_inputs(part, self.n_qubits, self.bit_values, first=i * ROWS)
+                parts.append(self.layers(rows).flatten())
+            numbers = torch.cat(parts)
         return numbers
 
     def standardise_output(self, column: Tensor) -> None:

@@ -2,11 +2,8 @@
 
 Neighbouring basis states get similar weights, so that whole filters share a sign: sums explode and
 units die. Standardising each output unit's weights, in the spirit of weight standardisation (Qiao
-et al. 2019), removes what they share. It has no parameter, is part of the map from the mapping net
-to theta, and leaves a plain network after training.
+et al. 2019), removes what they share. It has no parameter and leaves a plain network.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,12 +18,8 @@ from qtlite.checks import check_number
 from qtlite.inject import split_weights, weight_shapes
 
 SCHEMES = ("none", "tensor", "row")
-
-# A row's variance is compared with 1; this keeps the gradient of a constant row finite.
-VARIANCE_FLOOR = 1e-8
-
-# A standardised row of two weights is only a sign, so rows shorter than this are scaled instead.
-SHORTEST_ROW = 8
+VARIANCE_FLOOR = 1e-8  # beside a row's variance of about 1: a constant row's gradient is finite
+SHORTEST_ROW = 8  # a standardised row of two is only a sign: shorter rows are scaled instead
 
 
 @dataclass(frozen=True)
@@ -65,24 +58,21 @@ def weight_scales(
     names, scales = list(weight_shapes(module, names)), {}
     for name in names:
         tensor = module.get_parameter(name)
-        if tensor.ndim > 1:
-            fan_in = _fan_in(tensor)
-            scales[name] = WeightScale(fan_in >= SHORTEST_ROW, 0.0, weight_gain * fan_in**-0.5)
-            continue
         owner = module.get_submodule(name.rpartition(".")[0])
-        matrices = [p for p in owner.parameters(recurse=False) if p.ndim > 1]
+        beside = [tensor] if tensor.ndim > 1 else list(owner.parameters(recurse=False))
+        matrices = [p.shape[1:] for p in beside if p.ndim > 1]
+        fan_in = max(map(prod, matrices), default=tensor.numel()) or 1  # an empty tensor has none
+        scale = weight_gain * fan_in**-0.5
+        if tensor.ndim > 1:
+            scales[name] = WeightScale(fan_in >= SHORTEST_ROW, 0.0, scale)
+            continue
         constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
         has_centre = tensor.numel() > 0 and (constant or not matrices)
         centre = tensor.detach().double().mean().to(tensor.dtype).item() if has_centre else 0.0
         if not isfinite(centre):
             raise ValueError(f"target must have finite values in {name}, got a mean of {centre}")
-        fan_in = max(map(_fan_in, matrices)) if matrices else max(tensor.numel(), 1)
-        scales[name] = WeightScale(False, centre, 0.5 * weight_gain * fan_in**-0.5)
+        scales[name] = WeightScale(False, centre, 0.5 * scale)
     return scales
-
-
-def _fan_in(tensor: Tensor) -> int:
-    return max(prod(tensor.shape[1:]), 1)  # an empty tensor has none
 
 
 def normalise_weights(
@@ -98,13 +88,9 @@ def normalise_weights(
     Args:
         weights: generated tensors by name, of order 1.
         scales: what ``weight_scales`` returned for the same names.
-        scheme: one of "none", "tensor", "row".
-
-    Raises:
-        ValueError: if the scheme is unknown.
+        scheme: "none", "tensor" or "row"; another is a ``ValueError``.
 
     Example:
-        >>> import torch
         >>> scales = weight_scales(nn.Linear(16, 1), ["weight"], weight_gain=1)
         >>> generated = {"weight": torch.tensor([[1.0] * 8 + [3.0] * 8])}
         >>> normalise_weights(generated, scales)["weight"][0, 6:10]
@@ -115,9 +101,7 @@ def normalise_weights(
     if scheme == "none":
         return dict(weights)
     if missing := weights.keys() - scales.keys():
-        raise ValueError(
-            f"scales must have a scale for each of the weights, got none for {missing}"
-        )
+        raise ValueError(f"scales must have one for each of the weights, got none for {missing}")
     return {name: _normalise(tensor, scales[name], scheme) for name, tensor in weights.items()}
 
 
@@ -133,24 +117,11 @@ def _normalise(tensor: Tensor, target: WeightScale, scheme: str) -> Tensor:
 class Normalisation(nn.Module):
     """From the M generated numbers to the target's tensors: cut, then bring to scale.
 
-    The centres of ``weight_scales`` are part of its ``state_dict``: a model around a fresh target
-    that loads it gives the weights of the model that wrote it.
-
-    Args:
-        shapes: what ``weight_shapes`` returned.
-        scales: what ``weight_scales`` returned for the same names.
-        scheme: see ``normalise_weights``.
-
-    Raises:
-        ValueError: if the scheme is unknown.
+    Args as for ``split_weights`` and ``normalise_weights``. The scales' centres are part of its
+    ``state_dict``: a model around a fresh target that loads it gives the same weights.
     """
 
-    def __init__(
-        self,
-        shapes: Mapping[str, torch.Size],
-        scales: Mapping[str, WeightScale],
-        scheme: str = "row",
-    ):
+    def __init__(self, shapes: Mapping, scales: Mapping, scheme: str = "row"):
         super().__init__()
         if scheme not in SCHEMES:
             raise ValueError(f"normalisation must be one of {SCHEMES}, got {scheme!r}")
@@ -172,14 +143,7 @@ class Normalisation(nn.Module):
     def set_extra_state(self, centres: Tensor) -> None:
         """Take the centres of the model that wrote a ``state_dict``."""
         if len(centres) != len(self.scales) or not centres.isfinite().all():
-            raise ValueError(
-                f"centres must be {len(self.scales)} finite numbers, got {centres.tolist()}"
-            )
+            raise ValueError(f"centres must be a finite number a tensor, got {centres!r:.60}")
         pairs = zip(self.scales.items(), centres.tolist(), strict=True)
         self.scales = {name: replace(scale, centre=centre) for (name, scale), centre in pairs}
         self.prepared = acceleration.prepare_normalisation(self.shapes, self.scales, self.scheme)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *arguments: object) -> None:
-        # a file from before there were centres in it: they are the target's, as they were then
-        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
-        super()._load_from_state_dict(state_dict, prefix, *arguments)

@@ -1,7 +1,5 @@
 """The quantum neural network: angles in, 2**N probabilities out."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -61,9 +59,4 @@ class QNN(nn.Module):
     @property
     def simulator(self) -> str:
         """What simulates the circuit, and why."""
-        return acceleration.describe(self.prepared)
-
-    def extra_repr(self) -> str:
-        """Sizes and block, for ``print``."""
-        block = getattr(self.block, "__name__", self.block)
-        return f"n_qubits={self.n_qubits}, n_blocks={self.n_blocks}, block={block}"
+        return getattr(self.prepared, "description", "TensorCircuit: there is no engine")

@@ -1,22 +1,13 @@
 """Quantum-Train whole: circuit -> mapping net -> weights -> target network, trained end to end."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.inject import (
-    Injection,
-    copy_target,
-    count_weights,
-    not_compiled,
-    weight_shapes,
-    with_weights,
-)
+from qtlite.inject import Injection, copy_target, not_compiled, weight_shapes
 from qtlite.mapping import FEATURES, MappingNet, qubits_needed
 from qtlite.normalisation import Normalisation, weight_scales
 from qtlite.qnn import QNN
@@ -27,8 +18,7 @@ class GeneratedNetwork(nn.Module):
 
     A subclass says in ``generate`` where the numbers come from: a circuit and a mapping net in
     ``QuantumTrain``, other things in the controls. What it registers is trained. The target that is
-    given stays as it is; of the values of its parameters to generate, only those are used that
-    ``weight_scales`` names.
+    given stays as it is; of its parameters' values only means are used, see ``weight_scales``.
 
     Args:
         target: any ``nn.Module``.
@@ -62,7 +52,7 @@ class GeneratedNetwork(nn.Module):
         super().__init__()
         shapes = weight_shapes(target, names)
         scales = weight_scales(target, shapes, weight_gain)
-        self.n_weights = count_weights(shapes)
+        self.n_weights = sum(shape.numel() for shape in shapes.values())
         self.normalise = Normalisation(shapes, scales, normalisation)
         # in a tuple, so that PyTorch does not register the target's weights as ours to train
         self._template = (copy_target(target),)
@@ -75,21 +65,16 @@ class GeneratedNetwork(nn.Module):
 
     @property
     def n_trainable(self) -> int:
-        """Parameters that training changes, target tensors that are left out included.
-
-        Frozen ones (``requires_grad`` off) do not count.
-        """
+        """Parameters that training changes: all that are registered and not frozen."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @not_compiled
     def weights(self) -> dict[str, Tensor]:
         """Generate the target's tensors by name, differentiably; autocast does not round them."""
-        device = next(self.parameters(), torch.empty(0)).device
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast(next(self.parameters(), torch.empty(0)).device.type, enabled=False):
             return self.normalise(self.generate())
 
-    @contextmanager
-    def generated(self) -> Iterator[nn.Module]:
+    def generated(self) -> AbstractContextManager[nn.Module]:
         """The target with freshly generated weights, for the time of a with block.
 
         For its other methods (``with model.generated() as target: target.generate(...)``), and
@@ -101,8 +86,7 @@ class GeneratedNetwork(nn.Module):
             ...     torch.equal(target.weight, model.weights()["weight"])
             True
         """
-        with self._inject(self.weights()) as target:
-            yield target
+        return self._inject(self.weights())
 
     def forward(self, *args: object, **kwargs: object) -> object:
         """Run the target with freshly generated weights."""
@@ -112,14 +96,20 @@ class GeneratedNetwork(nn.Module):
     @torch.no_grad()
     def to_classical(self) -> nn.Module:
         """Copy the target with the generated weights in it: a plain network, nothing else left."""
-        return with_weights(self._template[0], self.target, self.weights())
+        plain = copy_target(self._template[0])
+        with self.generated() as target:
+            values = dict(target.named_parameters()) | dict(target.named_buffers())
+            for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
+                tensor.data = values[name].detach().clone()
+        for copied, original in zip(plain.modules(), self.target.modules(), strict=True):
+            copied.training = original.training
+        return plain
 
 
 class QuantumTrain(GeneratedNetwork):
     """A target network whose M weights a circuit of N = ceil(log2 M) qubits generates (Fig. 1).
 
-    Its own parameters are the circuit's angles and the mapping net's weights (and, where ``names``
-    leaves some out, the target's other parameters).
+    Training changes the angles, the mapping net, and what ``names`` leaves out of the target.
 
     Args:
         target: any ``nn.Module``.
@@ -128,14 +118,13 @@ class QuantumTrain(GeneratedNetwork):
         qnn: another source of probabilities in place of ``n_blocks`` and ``block``: a ``QNN`` with
             options of its own, or any module that takes no input and returns shape (2**N,).
         mapping: a ``MappingNet`` with options of its own.
-        names: the target's parameters to generate; all of them if left out.
         feature: what the mapping net sees of p: "raw", "scaled", "root", or a function from p,
             shape (2**N,), to the same shape.
-        normalisation: "none", "tensor" or "row", see ``normalise_weights``. Unless it is "none",
-            the mapping net's last layer is rescaled so that the numbers start with mean 0 and
-            standard deviation 1: load a trained net with ``load_state_dict`` afterwards.
-        weight_gain: scale of normalised weights, see ``weight_scales``.
         generator: source of the random start; PyTorch's global one if left out.
+        options: ``names``, ``normalisation`` and ``weight_gain`` of ``GeneratedNetwork``. Unless
+            ``normalisation`` is "none", the mapping net's last layer is rescaled so that the
+            numbers start with mean 0 and standard deviation 1: load a trained net with
+            ``load_state_dict`` afterwards.
 
     Raises:
         ValueError: if an option is unknown, contradicts another or is out of range, or ``qnn``
@@ -145,8 +134,6 @@ class QuantumTrain(GeneratedNetwork):
         >>> model = QuantumTrain(nn.Linear(10, 5), n_blocks=2)
         >>> model.n_weights, model.n_qubits, model.n_trainable
         (55, 6, 233)
-        >>> model(torch.ones(3, 10)).shape
-        torch.Size([3, 5])
         >>> model.to_classical()
         Linear(in_features=10, out_features=5, bias=True)
     """
@@ -159,58 +146,41 @@ class QuantumTrain(GeneratedNetwork):
         block: Block | None = None,
         qnn: nn.Module | None = None,
         mapping: MappingNet | None = None,
-        names: Iterable[str] | None = None,
         feature: str | Callable[[Tensor], Tensor] = "scaled",
-        normalisation: str = "row",
-        weight_gain: float = 2**0.5,
         generator: torch.Generator | None = None,
+        **options: object,
     ):
         if not callable(feature) and feature not in list(FEATURES):
             raise ValueError(f"feature must be one of {tuple(FEATURES)}, got {feature!r}")
-        if mapping is not None and not isinstance(mapping, MappingNet):
-            raise ValueError(f"mapping must be a MappingNet, got {mapping!r}")
-        if qnn is not None and not isinstance(qnn, nn.Module):
-            raise ValueError(f"qnn must be a module, got {qnn!r}")
-        if (n_blocks is None) == (qnn is None) or (block is not None and qnn is not None):
+        one_of_them = (n_blocks is None) != (qnn is None) and None in (block, qnn)
+        if not one_of_them or not isinstance(qnn, nn.Module | None):
             raise ValueError(
-                f"n_blocks (and block) or qnn must be given, got n_blocks={n_blocks}, "
-                f"block={block}, qnn={qnn}"
+                f"n_blocks or a module qnn must be given, got {(n_blocks, block, qnn)}"
             )
-        super().__init__(target, names=names, normalisation=normalisation, weight_gain=weight_gain)
-        self.n_qubits = qubits_needed(self.n_weights)
+        super().__init__(target, **options)
         self.feature = feature if callable(feature) else FEATURES[feature]
+        n = self.n_qubits = qubits_needed(self.n_weights)
         if qnn is None:
-            block = block or ry_linear_cnot
-            qnn = QNN(self.n_qubits, n_blocks, block=block, generator=generator)
-        self.qnn = qnn
-        self.mapping = mapping or MappingNet(self.n_qubits, generator=generator)
-        if self.mapping.n_qubits != self.n_qubits:
-            raise ValueError(
-                f"mapping must be a net for {self.n_qubits} qubits, got {self.mapping.n_qubits}"
-            )
+            qnn = QNN(n, n_blocks, block=block or ry_linear_cnot, generator=generator)
+        if mapping is None:
+            mapping = MappingNet(n, generator=generator)
+        if not isinstance(mapping, MappingNet) or mapping.n_qubits != n:
+            got = getattr(mapping, "n_qubits", mapping)
+            raise ValueError(f"mapping must be a MappingNet of {n} qubits, got {got}")
+        self.qnn, self.mapping = qnn, mapping
         with torch.no_grad():
-            p = self.probabilities()
-            column = self.feature(p)[: self.n_weights]
-        if not (p.is_floating_point() and (p >= 0).all() and p.isfinite().all()):
-            raise ValueError("qnn must return finite numbers of at least 0, got others")
-        if normalisation != "none" and self.n_weights > 1:
-            self.mapping.standardise_output(column)
+            p = self.qnn()
+        fits = isinstance(p, Tensor) and p.shape == (2**n,) and p.is_floating_point()
+        if not fits or not 0 <= p.min() <= p.max() < torch.inf:
+            raise ValueError(f"qnn must return {2**n} finite numbers from 0, got {p!r:.60}")
+        if self.normalise.scheme != "none" and self.n_weights > 1:
+            self.mapping.standardise_output(self.feature(p)[: self.n_weights])
         like = target.get_parameter(next(iter(self.normalise.shapes)))
         for part in (self.qnn, self.mapping):  # the target stays as it is
             part.to(device=like.device, dtype=like.dtype)
 
-    def probabilities(self) -> Tensor:
-        """Run the circuit: p, shape (2**N,)."""
-        probabilities = self.qnn()
-        shape = tuple(getattr(probabilities, "shape", (type(probabilities).__name__,)))
-        if shape != (2**self.n_qubits,):
-            raise ValueError(f"qnn must return shape ({2**self.n_qubits},), got {shape}")
-        return probabilities
-
-    def column(self) -> Tensor:
-        """Circuit and feature: what the mapping net sees of the first M probabilities."""
-        return self.feature(self.probabilities())[: self.n_weights]
-
     def generate(self) -> Tensor:
         """Circuit, feature, mapping net: the M numbers before normalisation, shape (M,)."""
-        return self.mapping(self.column())
+        probabilities = self.qnn()
+        column = self.feature(probabilities)[: self.n_weights]
+        return self.mapping(column)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from qtlite.circuit import Block, ry_linear_cnot
 from qtlite.export.new_file import check_finite, check_tensors, new_file, prepare, reading
 from qtlite.export.safetensors_file import check_types, read_metadata, write_sealed
-from qtlite.inject import count_weights, weight_shapes
+from qtlite.inject import weight_shapes
 from qtlite.mapping import FEATURES, MappingNet, qubits_needed
 from qtlite.normalisation import Normalisation, WeightScale
 from qtlite.qnn import QNN
@@ -154,6 +154,8 @@ def load_compressed(
             if stored.shapes[name] != list(shape):
                 raise ValueError(f"{name!r} of shape {list(shape)} for {stored.shapes[name]}")
         model = _build(stored, target, block)
+        # files of earlier versions say their centres among the scales only
+        tensors.setdefault("normalise._extra_state", model.normalise.get_extra_state())
         check_types(model, tensors)
         model.load_state_dict(tensors)
         if model.normalise.scales != stored.scales:
@@ -181,7 +183,7 @@ def _check_size(options: _Options, tensors: Mapping[str, Tensor]) -> None:
 def _build(stored: _Map, target: nn.Module, block: Block) -> QuantumTrain:
     """Make the model that ``_describe`` described, with numbers still to be loaded."""
     shapes = {name: torch.Size(shape) for name, shape in stored.shapes.items()}
-    n_qubits, options = qubits_needed(count_weights(shapes)), stored.options
+    n_qubits, options = qubits_needed(sum(s.numel() for s in shapes.values())), stored.options
     if options.feature not in FEATURES or options.center_feature or options.center_output:
         raise ValueError(f"options ask for a feature other than {tuple(FEATURES)}")
     start = {"generator": torch.Generator()}  # overwritten; the global one stays as it is

@@ -6,7 +6,7 @@ from torch import nn
 
 from qtlite.engine import normalisation as module
 from qtlite.experiments.models.targets import paper_cnn
-from qtlite.inject import count_weights, split_weights, weight_shapes
+from qtlite.inject import split_weights, weight_shapes
 from qtlite.normalisation import Normalisation, normalise_weights, weight_scales
 
 TARGETS = {
@@ -20,7 +20,7 @@ TARGETS = {
 def both_ways(target, dtype):
     shapes = weight_shapes(target)
     scales = weight_scales(target, shapes)
-    flat = 1 + 3 * torch.randn(count_weights(shapes), dtype=dtype)
+    flat = 1 + 3 * torch.randn(sum(shape.numel() for shape in shapes.values()), dtype=dtype)
     flat.requires_grad_()
     loops = Normalisation(shapes, scales)
     return flat, loops, lambda flat: normalise_weights(split_weights(flat, shapes), scales, "row")

@@ -43,7 +43,7 @@ def test_building_leaves_the_global_backend_alone():
     ("n_qubits", "shape", "message"),
     [
         (0, (1, 1), "n_qubits must be a whole number from 1 to .*, got 0"),
-        (2, (2,), r"angles must have two axes \(blocks, angles per block\), got shape \(2,\)"),
+        (2, (2,), r"angles must have shape \(blocks, angles per block\), got torch.Size\(\[2\]\)"),
     ],
 )
 def test_bad_input(n_qubits, shape, message):

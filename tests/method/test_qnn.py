@@ -141,7 +141,7 @@ def generator(seed):
         ({"n_qubits": 2, "n_blocks": 1, "angle_range": float("nan")}, "angle_range must be a num"),
         (
             {"n_qubits": 39, "n_blocks": 1},
-            "n_qubits must fit into .* GiB of memory, got 39",
+            "n_qubits must fit .* GiB, got 39",
         ),
         (
             {"n_qubits": 2, "n_blocks": 10**12},
@@ -173,7 +173,6 @@ def test_a_block_that_changes_its_ways_is_read_anew():
     block.flipped = False
     second = QNN(1, 1, block=block, generator=generator(0))
     assert torch.allclose(first.flip(0), second())
-    assert "Switch" in repr(second)
 
 
 def test_a_generator_is_the_only_source_of_the_start():

@@ -11,7 +11,7 @@ from qtlite.experiments.models.controls import build_control
 from qtlite.experiments.models.qcml import QCML
 from qtlite.experiments.models.released import FEATURES, CentredMappingNet, centred
 from qtlite.experiments.models.targets import paper_cnn
-from qtlite.inject import count_weights, weight_shapes
+from qtlite.inject import weight_shapes
 from qtlite.mapping import MappingNet, qubits_needed
 from qtlite.qnn import QNN
 from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
@@ -40,7 +40,7 @@ def build_model(config: TrainConfig) -> nn.Module:
     }
     if config.model != "qt":
         return build_control(config.model, target, config.n_blocks, **shared)
-    n_weights = count_weights(weight_shapes(target))
+    n_weights = sum(shape.numel() for shape in weight_shapes(target).values())
     n_qubits, generator = qubits_needed(n_weights), shared["generator"]
     block, angles_per_qubit = ANSAETZE[config.block]
     qnn = QNN(

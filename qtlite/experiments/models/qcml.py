@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qtlite import acceleration
-from qtlite.circuit import precision_of, ry_linear_cnot, tensorcircuit_with
+from qtlite.circuit import ry_linear_cnot, tensorcircuit_with
 from qtlite.experiments.data.catalogue import CATALOGUE
 from qtlite.experiments.models.targets import append_linear, convolutions
 
@@ -69,7 +69,8 @@ def plain_expectations(angles: Tensor, features: Tensor) -> Tensor:
         tensor([[-1.,  0.]])
     """
     rows = []
-    with tensorcircuit_with("pytorch", precision_of(angles)) as tc:
+    complex_dtype = "complex128" if angles.dtype == torch.float64 else "complex64"
+    with tensorcircuit_with("pytorch", complex_dtype) as tc:
         for image in features:
             circuit = tc.Circuit(len(image))
             for qubit, angle in enumerate(image):
