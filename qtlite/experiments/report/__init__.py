@@ -4,6 +4,7 @@ from qtlite.experiments.report import figures as figures
 from qtlite.experiments.report.pages import folded as folded
 from qtlite.experiments.report.pages import foot as foot
 from qtlite.experiments.report.pages import say as say
+from qtlite.experiments.report.pages import say_table as say_table
 from qtlite.experiments.report.pages import show_table as show_table
 from qtlite.experiments.report.pages import table_text as table_text
 from qtlite.experiments.report.reproducing import choice_rows as choice_rows
