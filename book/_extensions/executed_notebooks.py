@@ -22,7 +22,7 @@ FIRST_CELL = """\
 """
 
 
-DIRECTIVE = re.compile(r"````\{table\} (.*)\n:name: .*\n\n((?:.*\n)*?)````\s*")
+DIRECTIVE = re.compile(r"~~~~\{table\} (.*)\n:name: .*\n\n((?:.*\n)*?)~~~~\s*")
 
 
 def setup(app):

@@ -160,7 +160,7 @@ def test_a_tables_caption_is_text_in_a_notebook_and_a_directive_in_the_book(caps
     pages.say_table("| a |\n| --- |\n| 1 |\n\nA note.\n", "table-a", "What `a` is.")
     monkeypatch.setenv(pages.STATIC_VARIABLE, "1")
     pages.show_table(["a"], [["1"]], "table-a", "What `a` is.")
-    live, built = capsys.readouterr().out.split("````", 1)
+    live, built = capsys.readouterr().out.split("~~~~", 1)
     assert live == "*What `a` is.*\n\n| a |\n| --- |\n| 1 |\n\nA note.\n"
-    directive, _, _ = built.partition("````")
+    directive, _, _ = built.partition("~~~~")
     assert directive == "{table} What `a` is.\n:name: table-a\n\n| a |\n| --: |\n| 1 |\n"

@@ -87,7 +87,7 @@ def say_table(markdown: str, name: str, caption: str) -> None:
     """
     lines, _, below = markdown.strip().partition("\n\n")
     if is_static():
-        say(f"````{{table}} {caption}\n:name: {name}\n\n{lines}\n````\n\n{below}")
+        say(f"~~~~{{table}} {caption}\n:name: {name}\n\n{lines}\n~~~~\n\n{below}")
     else:
         say(f"*{caption}*\n\n{lines}\n\n{below}".rstrip())
 
