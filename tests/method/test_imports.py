@@ -18,6 +18,7 @@ ORDER = (
     ("studies",),
     ("inference",),
     ("report",),
+    ("commands",),
     ("cli",),
 )
 MAX_LINES = 350  # of a file
