@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from qtlite.experiments.ansaetze import ANSAETZE
-from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.controls import ALL_CONTROLS
 from qtlite.experiments.data.catalogue import DATASETS
 from qtlite.mapping import ACTIVATIONS, FEATURES
 from qtlite.normalisation import SCHEMES
 
-MODELS = ("qt", "classical", "qcml", *CONTROLS)
+MODELS = ("qt", "classical", "qcml", *ALL_CONTROLS)
 RECIPE_NAMES = ("qtlite", "thorough", "literal", "released")
 AUGMENTATIONS = ("none", "mirror")
 OPTIMISERS = ("adam", "full_matrix_adam")

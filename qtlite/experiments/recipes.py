@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.controls import ALL_CONTROLS
 from qtlite.experiments.data.catalogue import CATALOGUE
 
 # "qtlite": ours. Its ingredients come from pilot runs judged on test images; the optimiser and the
@@ -118,7 +118,7 @@ def _optimisation(asked: TrainConfig) -> dict[str, Any]:
     if asked.model == "qt":
         peak, is_circuit = QT_RATES[optimiser], True
     else:
-        control = CONTROLS[asked.model]
+        control = ALL_CONTROLS[asked.model]
         peak = control.full_matrix_rate if full_matrix else control.adam_rate
         is_circuit = control.is_circuit
     depth = asked.n_blocks**0.5 if is_circuit else 4
