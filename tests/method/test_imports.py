@@ -12,6 +12,7 @@ ORDER = (
     ("data.catalogue", "controls", "ansaetze"),
     ("config", "recipes", "paper"),
     ("data",),
+    ("bits",),
     ("models",),
     ("records",),
     ("train",),

@@ -89,8 +89,8 @@ def train(
     test_set = dataset.test_images.to(device), dataset.test_labels.to(device)
 
     model = build_model(config).to(device)
-    optimiser = build_optimiser(config, model)
     n_steps = -(-len(labels) // config.batch_size)
+    optimiser = build_optimiser(config, model, n_steps)
     schedule = build_schedule(config, optimiser, config.epochs * n_steps)
     run = Run(config, model, optimiser, schedule, history=[], parts=[])
     checkpoint = None if folder is None else folder / CHECKPOINT

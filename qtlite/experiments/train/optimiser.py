@@ -10,10 +10,18 @@ from torch import nn
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
+from qtlite.experiments.train.rounded_adam import RoundedAdam
 
 
-def build_optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimiser(
+    config: TrainConfig, model: nn.Module, n_steps: int = 1
+) -> torch.optim.Optimizer:
     """Return the config's optimiser for all of a model's trainable parameters.
+
+    Args:
+        config: says which.
+        model: whose parameters have their start.
+        n_steps: of an epoch; only a config with a grid needs it.
 
     Example:
         >>> type(build_optimiser(TrainConfig(), nn.Linear(2, 2))).__name__
@@ -21,9 +29,24 @@ def build_optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
     """
     parameters: Iterable[nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
     shared = {"lr": config.learning_rate, "eps": config.adam_eps}
+    if config.grid:
+        shared |= {
+            "steps": grid_steps(config, model),
+            "n_exact": (config.epochs - config.rounding_epochs) * n_steps,
+            "n_steps": config.epochs * n_steps,
+            "pull": config.pull,
+        }
+        return RoundedAdam(parameters, refresh_every=config.refresh_every, **shared)
     if config.optimiser == "full_matrix_adam":
         return FullMatrixAdam(parameters, refresh_every=config.refresh_every, **shared)
     return torch.optim.Adam(parameters, weight_decay=config.weight_decay, fused=True, **shared)
+
+
+def grid_steps(config: TrainConfig, model: nn.Module) -> list[float]:
+    """Return the grid step of each parameter tensor that the model trains."""
+    angles, others = (step / 1024 for step in config.grid)
+    named = model.named_parameters()
+    return [angles if name == "qnn.angles" else others for name, p in named if p.requires_grad]
 
 
 def build_schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_steps: int) -> Any:
