@@ -83,7 +83,8 @@ def recipe_config(recipe: str, dataset: str = "digits", **changes: Any) -> Train
         1000
     """
     changes = {"dataset": dataset, "recipe": recipe, **changes}
-    asked = TrainConfig.from_dict(changes)  # before anything is computed from them
+    needed = {"optimiser": "full_matrix_adam"} if changes.get("grid") else {}
+    asked = TrainConfig.from_dict({**needed, **changes})  # before anything is computed from them
     entry = CATALOGUE[dataset]
     values: dict[str, Any] = {"hidden": entry.mapping_hidden, **RECIPES[recipe]}
     if entry.batch_size is not None:
@@ -109,8 +110,10 @@ def _optimisation(asked: TrainConfig) -> dict[str, Any]:
         batch_size = 128
     if asked.model in ("classical", "qcml"):
         return {"learning_rate": BASELINE_RATES[batch_size]}
-    full_matrix = entry.full_matrix and (
-        asked.recipe == "thorough" or asked.n_blocks <= MAX_BLOCKS_FULL_MATRIX
+    full_matrix = (
+        bool(asked.grid)
+        or entry.full_matrix
+        and (asked.recipe == "thorough" or asked.n_blocks <= MAX_BLOCKS_FULL_MATRIX)
     )
     optimiser = "full_matrix_adam" if full_matrix else "adam"
     if (asked.recipe, asked.dataset, asked.model) == ("thorough", "cifar10", "hypernetwork"):
