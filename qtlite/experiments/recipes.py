@@ -110,9 +110,8 @@ def _optimisation(asked: TrainConfig) -> dict[str, Any]:
         batch_size = 128
     if asked.model in ("classical", "qcml"):
         return {"learning_rate": BASELINE_RATES[batch_size]}
-    full_matrix = (
-        bool(asked.grid)
-        or entry.full_matrix
+    full_matrix = bool(asked.grid) or (
+        entry.full_matrix
         and (asked.recipe == "thorough" or asked.n_blocks <= MAX_BLOCKS_FULL_MATRIX)
     )
     optimiser = "full_matrix_adam" if full_matrix else "adam"

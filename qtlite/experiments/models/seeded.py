@@ -48,13 +48,36 @@ def seeded_start(model: nn.Module, seed: int) -> None:
         parameter.copy_((2 * uniform - 1) * size)
 
 
-def trained_groups(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Return what a model trains, in groups whose integers are coded together.
+def grid_steps(model: nn.Module, grid: tuple[int, int]) -> list[float]:
+    """Return the grid step of each parameter tensor that the model trains."""
+    angles, others = (step / 1024 for step in grid)
+    named = model.named_parameters()
+    return [angles if name == "qnn.angles" else others for name, p in named if p.requires_grad]
 
-    Angles are one group, each layer of a net another.
+
+@torch.no_grad()
+def trained_integers(
+    model: nn.Module, start: nn.Module, grid: tuple[int, int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return how many grid steps each trained number is away from its start.
+
+    Args:
+        model: trained on the grid.
+        start: the same model before training.
+        grid: steps for angles and for other numbers, in 1/1024.
+
+    Returns:
+        Groups whose integers are coded together: angles are one, each layer of a net another.
+
+    Raises:
+        ValueError: if a number is not on the grid.
     """
-    groups: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault(name.rpartition(".")[0], []).append(parameter)
-    return list(groups.values())
+    groups: dict[str, list[int]] = {}
+    named, origins = model.named_parameters(), dict(start.named_parameters())
+    trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    for (name, parameter), step in zip(trained, grid_steps(model, grid), strict=True):
+        places = ((parameter - origins[name]).double() / step).flatten()
+        if (places - places.round()).abs().max() > 1e-2:
+            raise ValueError(f"model must have all numbers on the grid, got others in {name}")
+        groups.setdefault(name.rpartition(".")[0], []).extend(places.round().int().tolist())
+    return tuple(map(tuple, groups.values()))

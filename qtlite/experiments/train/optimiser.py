@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.models.seeded import grid_steps
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
 from qtlite.experiments.train.rounded_adam import RoundedAdam
 
@@ -31,7 +32,7 @@ def build_optimiser(
     shared = {"lr": config.learning_rate, "eps": config.adam_eps}
     if config.grid:
         shared |= {
-            "steps": grid_steps(config, model),
+            "steps": grid_steps(model, config.grid),
             "n_exact": (config.epochs - config.rounding_epochs) * n_steps,
             "n_steps": config.epochs * n_steps,
             "pull": config.pull,
@@ -40,13 +41,6 @@ def build_optimiser(
     if config.optimiser == "full_matrix_adam":
         return FullMatrixAdam(parameters, refresh_every=config.refresh_every, **shared)
     return torch.optim.Adam(parameters, weight_decay=config.weight_decay, fused=True, **shared)
-
-
-def grid_steps(config: TrainConfig, model: nn.Module) -> list[float]:
-    """Return the grid step of each parameter tensor that the model trains."""
-    angles, others = (step / 1024 for step in config.grid)
-    named = model.named_parameters()
-    return [angles if name == "qnn.angles" else others for name, p in named if p.requires_grad]
 
 
 def build_schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_steps: int) -> Any:

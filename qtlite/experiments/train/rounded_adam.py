@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from qtlite.experiments.bits.entropy_coding import LARGEST
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
 
 EVERY = 20  # optimiser steps between roundings
@@ -80,7 +81,8 @@ class RoundedAdam(FullMatrixAdam):
             n_more = min(len(after), int(len(after) * share)) - int(rounded.sum())
             cost = torch.diag(state["matrix"]) * self._grid**2
             chosen = cost.masked_fill(rounded, -1).topk(n_more).indices
-            on_grid = self._origin + ((after - self._origin) / self._grid).round() * self._grid
+            places = ((after - self._origin) / self._grid).round().clamp(-LARGEST, LARGEST)
+            on_grid = self._origin + places * self._grid
             after[chosen] = on_grid[chosen]
             rounded[chosen] = True
         state["rounded"] = rounded.to(after.dtype)  # load_state_dict keeps this type
