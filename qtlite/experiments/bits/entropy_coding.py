@@ -36,7 +36,8 @@ def frequencies(width: int) -> list[int]:
     The integer k has q**(k**2) times the frequency of 0, but never less than FLOOR.
 
     Args:
-        width: 0 to 255; 1 - q is 2**(-width / 8): a standard deviation of about 2**(width / 16 - 0.5).
+        width: 0 to 255; 1 - q is 2**(-width / 8), so the standard
+            deviation is about 2**(width / 16 - 0.5).
 
     Example:
         >>> [frequency >> 16 for frequency in frequencies(8)[LARGEST : LARGEST + 4]]
@@ -80,7 +81,7 @@ def encode(groups: Sequence[Sequence[int]], widths: Sequence[int]) -> int:
     Example:
         >>> number = encode([[0, 1, 0, 0, -1], [30, -7]], [3, 79])
         >>> number.bit_length(), decode(number, [5, 2], [3, 79])
-        (35, [[0, 1, 0, 0, -1], [30, -7]])
+        (51, [[0, 1, 0, 0, -1], [30, -7]])
     """
     number = 1
     for integers, width in zip(reversed(groups), reversed(widths), strict=True):

@@ -21,12 +21,12 @@ def export(parser: argparse.ArgumentParser) -> Run:
       qtlite export --book                      renew book/models from runs and book/records
     """
     from qtlite.experiments.inference.model_files import export_book_models, export_run
+    from qtlite.experiments.inference.tiny import ALL_FORMATS
     from qtlite.experiments.train.runs import find_record, read_run
-    from qtlite.export import FORMATS
 
     parser.add_argument("record", nargs="?", help="the run's id, or the path of its record")
     parser.add_argument(
-        "--to", nargs="+", choices=tuple(FORMATS), default=["onnx"], help="(default: onnx)"
+        "--to", nargs="+", choices=tuple(ALL_FORMATS), default=["onnx"], help="(default: onnx)"
     )
     parser.add_argument("--folder", type=Path, default=Path("."), help="the files go here")
     parser.add_argument("--name", help="of the files, without the ending (default: the run's id)")

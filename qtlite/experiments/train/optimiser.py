@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import cos, pi
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.models.seeded import grid_steps
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
 from qtlite.experiments.train.rounded_adam import RoundedAdam
+
+ROUNDING_RATE = 0.1  # of the peak, while numbers are rounded: the others must make up for it
 
 
 def build_optimiser(
@@ -51,6 +54,11 @@ def build_schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_step
         optimiser: whose rate it changes.
         n_steps: of the whole run.
     """
+    if config.schedule == "one_cycle" and config.grid:
+        n_exact = n_steps * (config.epochs - config.rounding_epochs) // config.epochs
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: max(ROUNDING_RATE, _one_cycle(step / max(n_exact, 1)))
+        )
     if config.schedule == "one_cycle":
         return torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
@@ -61,3 +69,10 @@ def build_schedule(config: TrainConfig, optimiser: torch.optim.Optimizer, n_step
     if config.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=5)
     return None
+
+
+def _one_cycle(done: float) -> float:
+    """The rate over its peak after a share of the steps: up for 30 % of them, then down to 0."""
+    if done < 0.3:
+        return 0.04 + 0.96 * (1 - cos(pi * done / 0.3)) / 2
+    return (1 + cos(pi * min(done - 0.3, 0.7) / 0.7)) / 2
