@@ -2,7 +2,7 @@
 # make test    the tests
 # make plain   tests of the method and the export without the engine
 # make train   train on digits, some seconds
-# make prove   what proves more but takes hours: malformed inputs, damaged files, killed sweeps
+# make prove   what proves more but takes hours: malformed inputs, killed sweeps, fresh installs
 # make bench   the speed comparisons
 # make pdf     the built book as one PDF: _build/qtlite.pdf
 # make triton  Triton, for the tests of the GPU's kernels without a GPU
@@ -47,6 +47,8 @@ prove: .prove/installed
 	$(BIN)/python tests/hostile/fuzz.py --files 10000
 	$(BIN)/python tests/prove/kill_sweeps.py
 	.prove/bin/python tests/prove/targets.py
+	.prove/bin/python tests/prove/circuits.py
+	$(BIN)/python tests/prove/install.py
 
 # other libraries' networks in an environment of their own, which sees all that .venv has
 .prove/installed: .venv/installed

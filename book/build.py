@@ -69,8 +69,9 @@ def main() -> int:
     pages_marker.unlink(missing_ok=True)
     cells_marker.write_text(cells)
 
-    # no kernel stands behind a page: figures, no controls (qtlite/experiments/report/widgets.py)
-    environment = {**os.environ, "QTLITE_STATIC": "1"}
+    # no kernel stands behind a page: figures, no controls (qtlite/experiments/report/widgets.py);
+    # no build waits for a host: pages about missing data show digits in their place
+    environment = {**os.environ, "QTLITE_STATIC": "1", "QTLITE_OFFLINE": "1"}
     status = subprocess.run(
         [JUPYTER_BOOK, "build", ".", *OPTIONS], cwd=ROOT, env=environment
     ).returncode

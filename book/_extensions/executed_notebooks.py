@@ -2,10 +2,12 @@
 
 The theme does so only where launch buttons are set up, which needs a repository's address. MyST-NB
 writes the notebook, but without outputs if they come from its cache of executed chapters, as in
-every build but the first: they are put back from there. Where the address is known, a second copy
+every build but the first: they are put back from there. A directive around a table, which only the
+book understands, becomes a line with its caption. Where the address is known, a second copy
 in _build/notebooks begins with a cell that installs the package: hosted CI pushes it for Colab.
 """
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +22,9 @@ FIRST_CELL = """\
 """
 
 
+DIRECTIVE = re.compile(r"~~~~\{table\} (.*)\n:name: .*\n\n((?:.*\n)*?)~~~~\s*")
+
+
 def setup(app):
     app.connect("html-page-context", _offer, priority=400)  # before the theme's buttons
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -29,6 +34,11 @@ def for_colab(notebook, url):
     """Return the notebook with a first cell that fetches the book and installs the package."""
     cell = nbformat.v4.new_code_cell(FIRST_CELL.format(url=url), id="install")
     return nbformat.v4.new_notebook(cells=[cell, *notebook.cells], metadata=notebook.metadata)
+
+
+def with_plain_tables(markdown):
+    """Return what a cell shows with each table directive turned into caption and table."""
+    return DIRECTIVE.sub(r"*\1*\n\n\2\n", markdown)
 
 
 def _offer(app, pagename, templatename, context, doctree):
@@ -44,6 +54,9 @@ def _offer(app, pagename, templatename, context, doctree):
         if cell.cell_type == "markdown":
             for name, text in app.config.myst_substitutions.items():
                 cell.source = cell.source.replace(f"{{{{ {name} }}}}", text)
+        for output in cell.get("outputs", []):
+            if text := output.get("data", {}).get("text/markdown"):
+                output["data"]["text/markdown"] = with_plain_tables("".join(text))
     _write(notebook, written)  # from where the theme's launch buttons copy it
     _write(notebook, Path(app.outdir) / "_sources" / f"{pagename}.ipynb")
     context["ipynb_source"] = f"{pagename}.ipynb"

@@ -47,7 +47,7 @@ def prepare_circuit(block: Block, n_qubits: int, n_angles: int) -> Prepared:
         >>> prepare_circuit(ry_linear_cnot, 3, 3).description
         'engine: every gate of the block is real'
         >>> prepare_circuit(lambda c, angles: c.rx(0, theta=angles[0]), 3, 1).description
-        "TensorCircuit: gate 'rx' on qubits (0,) must have real entries to be fused"
+        "TensorCircuit: gate 'rx' on qubits (0,) must have real entries for the engine"
     """
     # a block of the reader's own is read each time, since what it does may have changed
     known = getattr(block, "__module__", None) == "qtlite.circuit"

@@ -153,7 +153,7 @@ def _check(read: RealBlock, block: Block, angles: Tensor) -> None:
     if not (state - phase * found).abs().max() < 1e-7 or abs(abs(phase) - 1) > 1e-7:
         raise NotRealAmplitude(
             "block must do what TensorCircuit's list of its gates says, and nothing else, such as "
-            "measurements or post-selection, to be fused"
+            "measurements or post-selection, for the engine"
         )
 
 
@@ -184,7 +184,7 @@ def _append(
         else:
             raise NotRealAmplitude(
                 f"gate {name!r} on qubits {qubits} must be Ry, controlled Ry, a one-qubit gate or "
-                "a signed permutation to be fused"
+                "a signed permutation for the engine"
             )
 
 
@@ -209,7 +209,7 @@ def _affine(
     if max(map(abs, differences)) > TOLERANCE:
         raise NotRealAmplitude(
             f"gate {gate['name']!r} on qubits {gate['index']} must have an angle that is affine "
-            "in the block's angles to be fused"
+            "in the block's angles for the engine"
         )
     return coefficients.numpy(), offset
 
@@ -218,7 +218,7 @@ def _constant_real_matrix(gate: dict, checks: list[dict]) -> np.ndarray:
     """The gate's matrix up to a global phase, shape (2**k, 2**k)."""
     where = f"gate {gate['name']!r} on qubits {gate['index']}"
     if not hasattr(gate["gate"], "tensor"):  # a gate that TensorCircuit keeps as a tensor network
-        raise NotRealAmplitude(f"{where} must have a matrix to be fused")
+        raise NotRealAmplitude(f"{where} must have a matrix for the engine")
     size = 2 ** len(gate["index"])
     matrix, *again = (
         g["gate"].tensor.detach().resolve_conj().numpy().reshape(size, size)
@@ -227,12 +227,12 @@ def _constant_real_matrix(gate: dict, checks: list[dict]) -> np.ndarray:
     largest = matrix.flat[np.abs(matrix).argmax()]
     phase = largest / abs(largest)
     if np.abs((matrix / phase).imag).max() > TOLERANCE:
-        raise NotRealAmplitude(f"{where} must have real entries to be fused")
+        raise NotRealAmplitude(f"{where} must have real entries for the engine")
     if max(np.abs(matrix - other).max() for other in again) > TOLERANCE:
-        raise NotRealAmplitude(f"{where} must not depend on the angles to be fused")
+        raise NotRealAmplitude(f"{where} must not depend on the angles for the engine")
     matrix = matrix / phase
     if np.abs(matrix.real @ matrix.real.T - np.eye(size)).max() > TOLERANCE:
-        raise NotRealAmplitude(f"{where} must be unitary to be fused")
+        raise NotRealAmplitude(f"{where} must be unitary for the engine")
     return matrix.real
 
 

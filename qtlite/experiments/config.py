@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from qtlite.experiments.ansaetze import ANSAETZE
-from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.controls import ALL_CONTROLS
 from qtlite.experiments.data.catalogue import DATASETS
 from qtlite.mapping import ACTIVATIONS, FEATURES
 from qtlite.normalisation import SCHEMES
 
-MODELS = ("qt", "classical", "qcml", *CONTROLS)
+MODELS = ("qt", "classical", "qcml", *ALL_CONTROLS)
 RECIPE_NAMES = ("qtlite", "thorough", "literal", "released")
 AUGMENTATIONS = ("none", "mirror")
 OPTIMISERS = ("adam", "full_matrix_adam")
@@ -121,6 +121,21 @@ class TrainConfig:
     weight_decay: float = _option(0.0, "Adam's L2 penalty", limits=(0, LARGEST))
     adam_eps: float = _option(1e-8, "Adam's epsilon", limits=(SMALLEST, LARGEST))
 
+    # few bits: training ends on a grid around a start that other languages can draw too
+    grid: tuple[int, ...] = _option(
+        (),
+        "grid of the trained numbers, in 1/1024: a step for angles (radians), one for others",
+        limits=(1, 65535),
+    )
+    rounding_epochs: int = _option(
+        0, "last epochs, in which numbers are rounded to the grid", limits=(0, MAX_COUNT)
+    )
+    pull: float = _option(
+        0.0,
+        "to the start: times half its squared distance in grid steps, nats",
+        limits=(0, LARGEST),
+    )
+
     # which images
     augmentation: str = _option(
         "none", "of training images; mirror swaps left and right at random", choices=AUGMENTATIONS
@@ -164,6 +179,23 @@ class TrainConfig:
                 f"weight_decay must be 0 with full_matrix_adam, got {self.weight_decay}"
             )
 
+        if (len(self.grid), self.rounding_epochs > 0) not in ((0, False), (2, True)):
+            raise ValueError(
+                f"grid must have two steps if rounding_epochs is positive, otherwise none, got "
+                f"{self.grid} and {self.rounding_epochs}"
+            )
+        if self.pull and not self.grid:
+            raise ValueError(f"pull must be 0 without a grid, got {self.pull}")
+        if self.grid and (self.optimiser != "full_matrix_adam" or self.model == "classical"):
+            raise ValueError(
+                "grid must be empty unless optimiser is 'full_matrix_adam' and weights are "
+                f"generated, got {self.grid} with {self.optimiser} and model {self.model}"
+            )
+        if self.rounding_epochs > self.epochs:
+            raise ValueError(
+                f"rounding_epochs must be at most {self.epochs}, got {self.rounding_epochs}"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, tuples as lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
@@ -181,6 +213,7 @@ class TrainConfig:
         if unknown := sorted(set(values) - known, key=str):
             raise ValueError(f"config must have fields of TrainConfig only, got {unknown}")
         values = dict(values)
-        if isinstance(values.get("hidden"), list):
-            values["hidden"] = tuple(values["hidden"])
+        for name in ("hidden", "grid"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
         return cls(**values)

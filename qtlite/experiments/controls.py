@@ -49,6 +49,21 @@ CONTROLS: dict[str, Control] = {
     "small_cnn": Control("smaller CNN, each weight trained", 0.08, 3.0),
 }
 
+# Two more, which ask at one size what the mapping net needs of the circuit's probabilities. The
+# table of the nine would otherwise have empty columns. Their circuits and tensors are trained.
+PROBABILITY_CONTROLS: dict[str, Control] = {
+    "shuffled": Control(
+        "the circuit, whose probabilities are permuted once before training",
+        0.005,
+        0.015,
+        is_circuit=True,
+    ),
+    "matrix_product_state": Control(
+        "a trained matrix product state in place of the circuit", 0.0125, 0.03
+    ),
+}
+ALL_CONTROLS = CONTROLS | PROBABILITY_CONTROLS
+
 # dataset and L of the QT rows that the controls are compared with
 CONTROL_ROWS = (
     ("mnist", 16),

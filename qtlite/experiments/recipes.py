@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.controls import ALL_CONTROLS
 from qtlite.experiments.data.catalogue import CATALOGUE
 
 # "qtlite": ours. Its ingredients come from pilot runs judged on test images; the optimiser and the
@@ -83,7 +83,8 @@ def recipe_config(recipe: str, dataset: str = "digits", **changes: Any) -> Train
         1000
     """
     changes = {"dataset": dataset, "recipe": recipe, **changes}
-    asked = TrainConfig.from_dict(changes)  # before anything is computed from them
+    needed = {"optimiser": "full_matrix_adam"} if changes.get("grid") else {}
+    asked = TrainConfig.from_dict({**needed, **changes})  # before anything is computed from them
     entry = CATALOGUE[dataset]
     values: dict[str, Any] = {"hidden": entry.mapping_hidden, **RECIPES[recipe]}
     if entry.batch_size is not None:
@@ -109,8 +110,9 @@ def _optimisation(asked: TrainConfig) -> dict[str, Any]:
         batch_size = 128
     if asked.model in ("classical", "qcml"):
         return {"learning_rate": BASELINE_RATES[batch_size]}
-    full_matrix = entry.full_matrix and (
-        asked.recipe == "thorough" or asked.n_blocks <= MAX_BLOCKS_FULL_MATRIX
+    full_matrix = bool(asked.grid) or (
+        entry.full_matrix
+        and (asked.recipe == "thorough" or asked.n_blocks <= MAX_BLOCKS_FULL_MATRIX)
     )
     optimiser = "full_matrix_adam" if full_matrix else "adam"
     if (asked.recipe, asked.dataset, asked.model) == ("thorough", "cifar10", "hypernetwork"):
@@ -118,7 +120,7 @@ def _optimisation(asked: TrainConfig) -> dict[str, Any]:
     if asked.model == "qt":
         peak, is_circuit = QT_RATES[optimiser], True
     else:
-        control = CONTROLS[asked.model]
+        control = ALL_CONTROLS[asked.model]
         peak = control.full_matrix_rate if full_matrix else control.adam_rate
         is_circuit = control.is_circuit
     depth = asked.n_blocks**0.5 if is_circuit else 4

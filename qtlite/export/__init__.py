@@ -5,6 +5,11 @@ file never runs code from it and never opens another file. Memory and time are l
 are spent. A .pt2 file is written but never read: PyTorch's reader of that format can run code.
 """
 
+from qtlite.export.circuits import circuit_gates as circuit_gates
+from qtlite.export.circuits import describe_circuit as describe_circuit
+from qtlite.export.circuits import network_from_counts as network_from_counts
+from qtlite.export.circuits import to_openqasm as to_openqasm
+from qtlite.export.circuits import to_pennylane as to_pennylane
 from qtlite.export.compressed import load_compressed as load_compressed
 from qtlite.export.compressed import save_compressed as save_compressed
 from qtlite.export.formats import FORMATS as FORMATS

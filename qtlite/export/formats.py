@@ -66,8 +66,8 @@ class Format:
     needs_model: bool = False
 
 
-def format_of(path: Path) -> Format:
-    """Find the format of a file by the end of its name.
+def format_of(path: Path, formats: Mapping[str, Format] | None = None) -> Format:
+    """Find the format of a file by the end of its name, among ``FORMATS`` if none are given.
 
     Raises:
         ValueError: if no format has it.
@@ -76,9 +76,10 @@ def format_of(path: Path) -> Format:
         >>> format_of(Path("net.int8.onnx")).name, format_of(Path("net.onnx")).name
         ('int8', 'onnx')
     """
-    found = [kind for kind in FORMATS.values() if path.name.endswith(kind.ending)]
+    formats = FORMATS if formats is None else formats
+    found = [kind for kind in formats.values() if path.name.endswith(kind.ending)]
     if not found:
-        endings = ", ".join(kind.ending for kind in FORMATS.values())
+        endings = ", ".join(kind.ending for kind in formats.values())
         raise ValueError(f"model must be a file that ends in one of {endings}, got {path}")
     return max(found, key=lambda kind: len(kind.ending))
 

@@ -118,3 +118,10 @@ def test_citations_say_what_the_citation_file_says():
 )
 def test_minus_signs(text, shown):
     assert extension("minus_signs").with_minus_signs(text) == shown
+
+
+def test_a_notebook_has_a_tables_caption_without_the_directive():
+    shown = "~~~~{table} A *caption*.\n:name: table-a\n\n| a |\n| --: |\n| 1 |\n~~~~\n\nA note."
+    plain = extension("executed_notebooks").with_plain_tables
+    assert plain(shown) == "*A *caption*.*\n\n| a |\n| --: |\n| 1 |\n\nA note."
+    assert plain("| a |\n| --- |\n") == "| a |\n| --- |\n"

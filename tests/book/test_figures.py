@@ -152,3 +152,15 @@ def test_sentences_and_tables_are_printed_outside_notebooks(capsys):
     assert printed[8:10] == ["| a | b |", "| :-- | :-- |"]
     assert printed[10].startswith("*This page ran in ")
     assert "torch" in printed[10]
+
+
+def test_a_tables_caption_is_text_in_a_notebook_and_a_directive_in_the_book(capsys, monkeypatch):
+    """The directive, which Sphinx numbers, is what MyST's own documentation shows."""
+    monkeypatch.delenv(pages.STATIC_VARIABLE, raising=False)
+    pages.say_table("| a |\n| --- |\n| 1 |\n\nA note.\n", "table-a", "What `a` is.")
+    monkeypatch.setenv(pages.STATIC_VARIABLE, "1")
+    pages.show_table(["a"], [["1"]], "table-a", "What `a` is.")
+    live, built = capsys.readouterr().out.split("~~~~", 1)
+    assert live == "*What `a` is.*\n\n| a |\n| --- |\n| 1 |\n\nA note.\n"
+    directive, _, _ = built.partition("~~~~")
+    assert directive == "{table} What `a` is.\n:name: table-a\n\n| a |\n| --: |\n| 1 |\n"

@@ -19,16 +19,20 @@ from qtlite.experiments.records.query import (
     with_changes,
 )
 from qtlite.experiments.records.records import read_records
+from qtlite.experiments.report.comparisons import (
+    against_controls,
+    lead,
+    table_deviation,
+    with_weight_decay,
+)
 from qtlite.experiments.report.readme import README_TABLES, write_readme
 from qtlite.experiments.report.tables import (
-    against_controls,
     choices_table,
     controls_table,
     format_accuracy,
     long_recipe_table,
     n_steps,
     table,
-    with_weight_decay,
     write_tables,
 )
 from qtlite.export.schema import read_json
@@ -310,22 +314,45 @@ def test_choices_show_every_rate_tried_and_the_one_taken():
     assert "| `hashed` | 95.00 |" in choices_table(runs, "mnist", n_blocks=16, epochs=4)
 
 
-def test_controls_are_above_level_or_below_by_two_standard_errors():
-    def rows(model, *accuracies):
-        return [record(a, model=model, seed=seed) for seed, a in enumerate(accuracies)]
+def rows_of(model, *accuracies, **changes):
+    return [record(a, model=model, seed=seed, **changes) for seed, a in enumerate(accuracies)]
 
-    records = rows("qt", 0.970, 0.972)  # 97.1 +- 0.1
-    records += rows("hashed", 0.974, 0.976) + rows("hypernetwork", 0.980, 0.982)
-    records += rows("bits_only", 0.971, 0.973) + rows("small_cnn", 0.900, 0.904)
-    records += rows("frozen_noise", 0.99)  # one seed: nothing can be said
-    records += rows("no_entanglement", 0.96, 0.1)  # nor here
+
+def test_controls_are_above_level_or_below_by_two_standard_errors():
+    records = rows_of("qt", 0.970, 0.972)  # 97.1 +- 0.1
+    records += rows_of("hashed", 0.974, 0.976) + rows_of("hypernetwork", 0.980, 0.982)
+    records += rows_of("bits_only", 0.971, 0.973) + rows_of("small_cnn", 0.900, 0.904)
+    records += rows_of("frozen_noise", 0.99)  # one seed, with the circuit's deviation
+    records += rows_of("no_entanglement", 0.96, 0.1)  # one fell to guessing
     runs = frame(*records)
     assert against_controls(runs, "mnist", 16) == (
-        ["hypernetwork", "hashed"],
+        ["frozen_noise", "hypernetwork", "hashed"],
         ["bits_only"],
         ["small_cnn"],
     )
     assert against_controls(runs, "mnist", 121) == ([], [], [])
+
+
+def test_a_lead_pools_both_models_over_all_sizes_of_the_dataset():
+    records = rows_of("qt", 0.97, 0.98, 0.99) + rows_of("hashed", 0.95, 0.96)
+    records += rows_of("qt", 0.98, 0.98, n_blocks=61) + rows_of("hashed", 0.5, 0.1, n_blocks=121)
+    records += rows_of("bits_only", 0.4, 0.9) + rows_of("qt", 0.3, 0.9, dataset="fashion_mnist")
+    points, error = lead(frame(*records), "mnist", 16, "qt", "hashed")
+    squares = 1.0 + 0.0 + 1.0 + 0.25 + 0.25 + 0.0 + 0.0  # about the three means, in points
+    deviation = (squares / (3 - 1 + 2 - 1 + 2 - 1)) ** 0.5
+    assert points == pytest.approx(2.5)
+    assert error == pytest.approx(deviation * (1 / 3 + 1 / 2) ** 0.5)
+    assert lead(frame(*records), "mnist", 121, "qt", "hashed") is None
+
+
+def test_a_tables_deviation_leaves_out_rows_that_scatter_by_more_than_a_point():
+    records = rows_of("qt", 0.970, 0.974) + rows_of("qt", 0.90, 0.95, n_blocks=31)
+    records += rows_of("classical", 0.990, 0.991, 0.992) + rows_of("hashed", 0.5, 0.6)
+    runs = frame(*records)
+    expected = ((2 * 0.2**2 + 2 * 0.1**2) / (1 + 2)) ** 0.5
+    assert table_deviation(runs, "mnist") == pytest.approx(expected)
+    assert f"one run deviates by {expected:.2f} points" in table("mnist", runs)
+    assert table_deviation(frame(record(0.97)), "mnist") is None
 
 
 def test_deviations_are_pooled_over_rows():

@@ -90,30 +90,30 @@ HADAMARD = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
         (
             _controlled_hadamard,
             r"gate 'any' on qubits \(0, 1\) must be Ry, controlled Ry, a one-qubit gate or a "
-            "signed permutation to be fused",
+            "signed permutation for the engine",
         ),
         (
             lambda circuit, angles: circuit.ry(1, theta=angles[0] ** 2),
             r"gate 'ry' on qubits \(1,\) must have an angle that is affine in the block's angles "
-            "to be fused",
+            "for the engine",
         ),
         (
             lambda circuit, angles: circuit.any(0, unitary=_turn(angles[0])),
-            r"gate 'any' on qubits \(0,\) must not depend on the angles to be fused",
+            r"gate 'any' on qubits \(0,\) must not depend on the angles for the engine",
         ),
         (
             lambda circuit, angles: circuit.rx(0, theta=angles[0]),
-            r"gate 'rx' on qubits \(0,\) must have real entries to be fused",
+            r"gate 'rx' on qubits \(0,\) must have real entries for the engine",
         ),
         (
             lambda circuit, angles: circuit.t(1),
-            r"gate 't' on qubits \(1,\) must have real entries to be fused",
+            r"gate 't' on qubits \(1,\) must have real entries for the engine",
         ),
         (
             lambda circuit, angles: circuit.any(0, unitary=np.array([[1.0, 1.0], [0.0, 1.0]])),
-            r"gate 'any' on qubits \(0,\) must be unitary to be fused",
+            r"gate 'any' on qubits \(0,\) must be unitary for the engine",
         ),
-        (u3_ring_cu3, r"gate 'u' on qubits \(0,\) must have real entries to be fused"),
+        (u3_ring_cu3, r"gate 'u' on qubits \(0,\) must have real entries for the engine"),
     ],
 )
 def test_refusals_name_the_gate(block, message):
@@ -146,7 +146,7 @@ def test_gates_that_come_and_go_with_large_angles_are_noticed():
 
 def test_gate_without_a_matrix_is_refused():
     flip = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.complex128)
-    with pytest.raises(NotRealAmplitude, match="must have a matrix to be fused"):
+    with pytest.raises(NotRealAmplitude, match="must have a matrix for the engine"):
         read_block(
             lambda circuit, angles: circuit.multicontrol(0, 1, 2, ctrl=[1, 0], unitary=flip),
             n_qubits=3,

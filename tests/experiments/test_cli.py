@@ -194,6 +194,8 @@ def test_help_needs_the_core_only():
         status, errors, shown = run_program(CORE_ONLY, *arguments)
         assert (status, errors) == (0, [])
         assert shown.startswith("usage: qtlite")
+        if arguments == ["--help"]:
+            assert "pip install 'qtlite[experiments]'" in shown
 
 
 @pytest.mark.parametrize("command", [["train"], ["export", "x"]])

@@ -2,25 +2,30 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qtlite import mapping_inputs
+from qtlite import QNN, mapping_inputs
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.controls import ALL_CONTROLS, PROBABILITY_CONTROLS
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.controls import (
     BitsToWeights,
-    FrozenNoise,
     HashedWeights,
     RandomSubspace,
-    SpreadVector,
     StoredWeights,
     build_control,
     mlp_widths,
     small_cnn,
+)
+from qtlite.experiments.models.sources import (
+    FrozenNoise,
+    MatrixProductState,
+    Shuffled,
+    SpreadVector,
 )
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.recipes import recipe_config
@@ -45,7 +50,7 @@ def by_hand(flat, x, gain=2**0.5):
 
 
 @pytest.mark.parametrize("n_blocks", [16, 61, 121])
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", ALL_CONTROLS)
 def test_as_many_trained_parameters_as_the_qt_row(name, n_blocks):
     control = build_control(name, paper_cnn("mnist"), n_blocks)
     row = build_model(recipe_config("qtlite", "mnist", n_blocks=n_blocks))
@@ -54,7 +59,7 @@ def test_as_many_trained_parameters_as_the_qt_row(name, n_blocks):
         assert control.n_weights == row.n_weights == 6690
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", ALL_CONTROLS)
 def test_every_trained_parameter_gets_a_gradient_and_the_start_depends_on_the_seed_alone(name):
     config = recipe_config("qtlite", "digits", model=name)
     model, again = build_model(config), build_model(config)
@@ -106,7 +111,9 @@ def test_bits_to_weights_sees_the_index_alone():
     assert flat.mean().abs() < 1e-5
 
 
-@pytest.mark.parametrize("name", ["frozen_circuit", "frozen_noise", "trainable_vector"])
+@pytest.mark.parametrize(
+    "name", ["frozen_circuit", "frozen_noise", "trainable_vector", *PROBABILITY_CONTROLS]
+)
 def test_mapped_sources(name):
     """These keep the mapping net: only the numbers in the probability's place differ."""
     model = build_control(name, toy(), 3, generator=seeded())
@@ -115,7 +122,8 @@ def test_mapped_sources(name):
     flat = model.mapping.layers(inputs).squeeze(1)
     torch.testing.assert_close(model(x), by_hand(flat, x), rtol=1e-4, atol=1e-5)
     trained = {name for name, p in model.qnn.named_parameters() if p.requires_grad}
-    assert trained == ({"values"} if name == "trainable_vector" else set())
+    expected = {"shuffled": {"qnn.angles"}, "frozen_circuit": set(), "frozen_noise": set()}
+    assert trained == expected.get(name, {"values"})
 
 
 def test_frozen_noise_is_drawn_once_and_looks_like_a_random_state():
@@ -132,6 +140,34 @@ def test_spread_vector_reads_every_value_equally_often():
     assert torch.equal(
         source(), torch.stack([source.values.detach()[i] / 8 for i in source.reader])
     )
+
+
+@pytest.mark.parametrize("n_values", [8, 13, 20, 33, 40])
+def test_matrix_product_state_is_its_tensors_multiplied_out(n_values):
+    """Each amplitude by a loop over bits and matrices, from entries set in the documented order."""
+    source = MatrixProductState(4, n_values, generator=seeded()).double()
+    tensors = [tensor.detach().numpy() for tensor in source.tensors()]
+    assert sum((tensor != 0).sum() for tensor in tensors) == n_values
+    assert max(source.bonds) <= 4
+    psi = []
+    for state in range(16):
+        product = np.eye(1)
+        for tensor, bit in zip(tensors, format(state, "04b"), strict=True):
+            product = product @ tensor[int(bit)]
+        psi.append(product.item())
+    p = np.square(psi) / np.square(psi).sum()
+    np.testing.assert_allclose(source().detach().numpy(), p, atol=1e-12)
+    # cut after two qubits, a state has no more Schmidt coefficients than the bond between them
+    assert np.linalg.matrix_rank(np.reshape(psi, (4, 4)), tol=1e-6) <= source.bonds[2]
+
+
+def test_shuffled_is_the_circuit_in_another_order():
+    qnn = QNN(6, 3, generator=seeded(1))
+    source = Shuffled(qnn, generator=seeded())
+    order = torch.randperm(64, generator=seeded())
+    expected = torch.stack([qnn()[place] for place in order])
+    torch.testing.assert_close(source(), expected)
+    assert not torch.equal(source(), qnn())
 
 
 def test_no_entanglement_is_a_product_of_single_qubits():
@@ -184,5 +220,9 @@ def test_bad_input():
             message = f"n_values must be between 1 and 50, got {n_values}"
             with pytest.raises(ValueError, match=message):
                 make(n_values)
+    for n_values in (7, 41):
+        message = f"n_values must be between 8 and 40, got {n_values}"
+        with pytest.raises(ValueError, match=message):
+            MatrixProductState(4, n_values)
     with pytest.raises(ValueError, match="model must be one of .*, got 'noise'"):
         TrainConfig(model="noise")

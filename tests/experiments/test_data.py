@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from qtlite.experiments.data import catalogue
+from qtlite.experiments.data import catalogue, loading
 from qtlite.experiments.data import torchvision as _torchvision
 from qtlite.experiments.data.catalogue import CATALOGUE
 from qtlite.experiments.data.loading import (
     available,
-    best_available,
+    fetch,
     load_dataset,
     to_float,
 )
@@ -108,7 +108,7 @@ def test_folder_comes_from_the_environment(monkeypatch):
     real_dataset("mnist")
     monkeypatch.setenv("QTLITE_DATA", str(REAL_FOLDER))
     assert available("mnist")
-    assert best_available("mnist") == "mnist"
+    assert fetch("mnist") == "mnist"
     assert len(load_dataset("mnist").test_labels) == 10_000
 
 
@@ -188,7 +188,7 @@ def test_to_float_refuses_scaled_images():
         to_float(pixels, mean=float("nan"))
 
 
-@pytest.mark.parametrize("function", [load_dataset, available, best_available])
+@pytest.mark.parametrize("function", [load_dataset, available, fetch])
 def test_unknown_name(function):
     with pytest.raises(
         ValueError, match="name must be one of mnist, fashion_mnist, cifar10, digits, got 'MNIST'"
@@ -201,7 +201,6 @@ def test_where_no_folder_is_named_it_is_data(no_data_variable, tmp_path, monkeyp
     with pytest.raises(FileNotFoundError, match=r"got 'data' without .*--download"):
         load_dataset("mnist")
     assert not available("mnist")
-    assert best_available("cifar10") == "digits"
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -270,11 +269,32 @@ def test_download_without_a_network(name, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.CIFAR10, "url", nobody + datasets.CIFAR10.filename)
     for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
-    with pytest.raises(
-        ConnectionError,
-        match=rf"(?s)download of {name} must reach its hosts, got: .*use 'digits'",
-    ):
+    text = rf"(?s)download of {name} must reach its hosts, got: .*use 'digits'"
+    with pytest.raises(ConnectionError, match=text):
         load_dataset(name, tmp_path, download=True)
+    with pytest.warns(UserWarning, match=text):
+        assert fetch(name, tmp_path) == "digits"
+
+
+def test_offline_nothing_is_fetched(tmp_path, monkeypatch):
+    """What book/build.py sets: no download begins, and no warning stops the build."""
+    monkeypatch.setenv("QTLITE_OFFLINE", "1")
+    monkeypatch.setattr(loading, "_download", pytest.fail)
+    assert fetch("mnist", tmp_path) == "digits"
+
+
+def test_missing_files_are_fetched_once(tmp_path, monkeypatch):
+    real_dataset("mnist")
+    monkeypatch.delenv("QTLITE_OFFLINE", raising=False)
+    asked = []
+
+    def download(name, folder):
+        asked.append(name)
+        shutil.copytree(REAL_FOLDER / "MNIST", folder / "MNIST")
+
+    monkeypatch.setattr(loading, "_download", download)
+    assert [fetch("mnist", tmp_path), fetch("mnist", tmp_path)] == ["mnist", "mnist"]
+    assert asked == ["mnist"]
 
 
 def test_download_of_what_is_there_needs_no_network(tmp_path):

@@ -18,6 +18,7 @@ from qtlite.experiments.inference.model_files import (
     export_run,
 )
 from qtlite.experiments.inference.predict import load_classifier
+from qtlite.experiments.inference.tiny import ALL_FORMATS
 from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.runs import find_record, read_run
@@ -201,7 +202,7 @@ def test_committed_models_give_their_recorded_accuracy_on_mnist(name, tmp_path):
 def test_command_line_offers_every_format(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["export", "--help"])
-    assert f"{{{','.join(FORMATS)}}}" in capsys.readouterr().out
+    assert f"{{{','.join(ALL_FORMATS)}}}" in capsys.readouterr().out
 
 
 def test_command_line(runs, tmp_path, capsys):

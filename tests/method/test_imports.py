@@ -12,12 +12,14 @@ ORDER = (
     ("data.catalogue", "controls", "ansaetze"),
     ("config", "recipes", "paper"),
     ("data",),
+    ("bits",),
     ("models",),
     ("records",),
     ("train",),
     ("studies",),
     ("inference",),
     ("report",),
+    ("commands",),
     ("cli",),
 )
 MAX_LINES = 350  # of a file

@@ -21,6 +21,7 @@ from qtlite.experiments.data.catalogue import CATALOGUE, DATASETS
 from qtlite.experiments.data.torchvision import import_torchvision
 
 DATA_VARIABLE = "QTLITE_DATA"
+OFFLINE_VARIABLE = "QTLITE_OFFLINE"
 DATA_FOLDER = "data"  # if neither an argument nor the variable names one
 
 _N_DIGITS_TRAIN = 1500
@@ -156,19 +157,34 @@ def available(name: str, folder: str | os.PathLike | None = None) -> bool:
     return not _look(name, folder)[1]
 
 
-def best_available(preferred: str, folder: str | os.PathLike | None = None) -> str:
-    """Return the preferred dataset's name if its files are present, else "digits".
+def fetch(name: str, folder: str | os.PathLike | None = None) -> str:
+    """Return the dataset's name once its files are present, or "digits" if they cannot be had.
 
-    Pages that use it run everywhere. They print the name, so that the reader knows which it was.
+    Missing files are downloaded, unless the environment variable QTLITE_OFFLINE is set: no build of
+    the book waits for a host. Pages print the name, so that the reader knows which images it has.
+
+    Args:
+        name, folder: see ``load_dataset``.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if the name is unknown, or a file differs from the published one.
+
+    Warns:
+        UserWarning: why a download failed.
 
     Example:
-        >>> best_available("mnist", "no/such/folder")
+        >>> fetch("digits")
         'digits'
     """
-    return preferred if available(preferred, folder) else "digits"
+    if not available(name, folder):
+        if os.environ.get(OFFLINE_VARIABLE):
+            return "digits"
+        try:
+            find_files(name, folder, download=True)
+        except ConnectionError as error:
+            warnings.warn(str(error), stacklevel=2)
+            return "digits"
+    return name
 
 
 def to_float(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:

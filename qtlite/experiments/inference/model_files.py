@@ -12,6 +12,7 @@ import torch
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.catalogue import CATALOGUE
 from qtlite.experiments.data.loading import load_dataset
+from qtlite.experiments.inference.tiny import ALL_FORMATS, tiny_format
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import record_id, recorded
 from qtlite.experiments.train.runs import FinishedRun, find_record, read_run
@@ -76,7 +77,7 @@ def export_run(
     Args:
         run: what ``read_run`` returned.
         folder: where the files go.
-        formats: names in ``FORMATS``.
+        formats: names in ``ALL_FORMATS``.
         name: the files' name without its end; the record's id if left out.
         data: the images' folder, see ``load_dataset``; only for "int8", whose scales are taken
             from 500 training images.
@@ -90,9 +91,11 @@ def export_run(
         FileExistsError: if a file exists and ``overwrite`` is off; nothing is written.
     """
     formats = list(formats)
-    if unknown := [chosen for chosen in formats if chosen not in FORMATS]:
-        raise ValueError(f"formats must be of {tuple(FORMATS)}, got {unknown}")
-    kinds = {folder / f"{name or run.record['id']}{FORMATS[f].ending}": FORMATS[f] for f in formats}
+    if unknown := [chosen for chosen in formats if chosen not in ALL_FORMATS]:
+        raise ValueError(f"formats must be of {tuple(ALL_FORMATS)}, got {unknown}")
+    config, about = TrainConfig.from_dict(run.record["config"]), describe(run.record)
+    known = {**FORMATS, "tiny": tiny_format(config)}
+    kinds = {folder / f"{name or run.record['id']}{known[f].ending}": known[f] for f in formats}
     for kind in kinds.values():
         if kind.needs_model and run.model is None:
             raise ValueError(
@@ -101,7 +104,6 @@ def export_run(
             )
     if existing := [str(path) for path in kinds if path.exists() and not overwrite]:
         raise FileExistsError(f"path must be new unless overwrite is on, got {existing}")
-    config, about = TrainConfig.from_dict(run.record["config"]), describe(run.record)
     generator = torch.Generator().manual_seed(0)
     shape = (3, *CATALOGUE[config.dataset].image_shape)
     trained = Trained(

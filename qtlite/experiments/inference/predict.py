@@ -15,8 +15,9 @@ import numpy as np
 from torch import nn
 
 from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.inference.tiny import ALL_FORMATS
 from qtlite.experiments.models.targets import paper_cnn
-from qtlite.export import FORMATS, format_of
+from qtlite.export import format_of
 from qtlite.export.new_file import reading
 from qtlite.export.schema import check_content, in_one_line
 
@@ -66,9 +67,9 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"model must be a file, got {path}")
-    kind = format_of(path)
+    kind = format_of(path, ALL_FORMATS)
     if kind.read is None:
-        readable = ", ".join(other.ending for other in FORMATS.values() if other.read)
+        readable = ", ".join(other.ending for other in ALL_FORMATS.values() if other.read)
         raise ValueError(
             f"model must be a file that cannot run code, got {path}: reading a {kind.ending} file "
             f"can; export the run again as one of {readable}"

@@ -10,6 +10,7 @@ from qtlite.experiments.config import BITS, TrainConfig
 from qtlite.experiments.models.controls import build_control
 from qtlite.experiments.models.qcml import QCML
 from qtlite.experiments.models.released import FEATURES, CentredMappingNet, centred
+from qtlite.experiments.models.seeded import seeded_start
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.inject import weight_shapes
 from qtlite.mapping import MappingNet, qubits_needed
@@ -24,6 +25,13 @@ def build_model(config: TrainConfig) -> nn.Module:
         >>> build_model(TrainConfig(n_blocks=16)).n_trainable
         457
     """
+    model = _build(config)
+    if config.grid:
+        seeded_start(model, config.seed)
+    return model
+
+
+def _build(config: TrainConfig) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # PyTorch's layers draw from its global generator
         torch.manual_seed(config.seed)
         if config.model == "qcml":

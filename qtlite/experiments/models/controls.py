@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import ry_only
-from qtlite.experiments.controls import CONTROLS
+from qtlite.experiments.controls import ALL_CONTROLS
+from qtlite.experiments.models.sources import (
+    FrozenNoise,
+    MatrixProductState,
+    Shuffled,
+    SpreadVector,
+    check_values,
+    spread,
+)
 from qtlite.experiments.models.targets import append_linear
 from qtlite.mapping import (
     MappingNet,
@@ -47,7 +55,7 @@ def build_control(
     """Build the control that is compared with QT-L.
 
     Args:
-        name: one of ``CONTROLS``.
+        name: one of ``ALL_CONTROLS``.
         target: the network whose weights are generated; "small_cnn" has its own instead.
         n_blocks: L of the QT row to match.
         hidden: widths of the QT row's mapping net.
@@ -61,11 +69,11 @@ def build_control(
 
     Example:
         >>> from qtlite.experiments.models.targets import paper_cnn
-        >>> [build_control(name, paper_cnn("mnist"), 16).n_trainable for name in CONTROLS]
-        [457, 457, 457, 457, 457, 457, 457, 457, 457]
+        >>> {build_control(name, paper_cnn("mnist"), 16).n_trainable for name in ALL_CONTROLS}
+        {457}
     """
-    if name not in tuple(CONTROLS):
-        raise ValueError(f"name must be one of {tuple(CONTROLS)}, got {name!r}")
+    if name not in tuple(ALL_CONTROLS):
+        raise ValueError(f"name must be one of {tuple(ALL_CONTROLS)}, got {name!r}")
     if not (isinstance(n_blocks, int) and n_blocks >= 1):
         raise ValueError(f"n_blocks must be a whole number of at least 1, got {n_blocks!r}")
     n_qubits = qubits_needed(sum(p.numel() for p in target.parameters()))
@@ -96,60 +104,12 @@ def build_control(
         "hashed": lambda: HashedWeights(target, n_trainable, **draws, **options),
         "hypernetwork": lambda: from_bits((1, 1, 1)),
         "small_cnn": lambda: StoredWeights(small_cnn(n_trainable), **draws, **options),
+        "shuffled": lambda: from_source(Shuffled(QNN(n_qubits, n_blocks, **draws), **draws)),
+        "matrix_product_state": lambda: from_source(
+            MatrixProductState(n_qubits, n_circuit, **draws)
+        ),
     }
     return builders[name]()
-
-
-class FrozenNoise(nn.Module):
-    """Numbers drawn once, distributed like the probabilities of a random state.
-
-    2**N p of a random real state is the square of a standard normal number (Porter, Thomas 1956).
-
-    Args:
-        n_states: 2**N.
-        generator: source of the draw; PyTorch's global one if left out.
-
-    Example:
-        >>> round(FrozenNoise(8)().sum().item(), 5)
-        1.0
-    """
-
-    def __init__(self, n_states: int, *, generator: torch.Generator | None = None):
-        super().__init__()
-        draw = torch.randn(n_states, generator=generator).square()
-        self.register_buffer("probabilities", draw / draw.sum())
-
-    def forward(self) -> Tensor:
-        """Return the same numbers each time, shape (2**N,)."""
-        return self.probabilities
-
-
-class SpreadVector(nn.Module):
-    """A trained vector in place of the circuit: each basis state reads one of its entries.
-
-    Args:
-        n_values: trained numbers, 1 <= n_values <= n_states.
-        n_states: 2**N.
-        generator: source of the start and of the assignment; PyTorch's global one if left out.
-
-    Raises:
-        ValueError: if ``n_values`` is out of range.
-
-    Example:
-        >>> SpreadVector(3, 8)().unique().numel()
-        3
-    """
-
-    def __init__(self, n_values: int, n_states: int, *, generator: torch.Generator | None = None):
-        super().__init__()
-        _check_values(n_values, n_states)
-        # of order 1, as Adam's steps are; forward divides by 2**N to give the size of probabilities
-        self.values = nn.Parameter(torch.randn(n_values, generator=generator).square())
-        self.register_buffer("reader", _spread(n_values, n_states, generator))
-
-    def forward(self) -> Tensor:
-        """Return each state's entry over 2**N, shape (2**N,); may be negative."""
-        return self.values[self.reader] / len(self.reader)
 
 
 class BitsToWeights(GeneratedNetwork):
@@ -212,7 +172,7 @@ class FromValues(GeneratedNetwork):
     ):
         super().__init__(target, **options)
         n_values = self.n_weights if n_values is None else n_values
-        _check_values(n_values, self.n_weights)
+        check_values(n_values, self.n_weights)
         self.draw(n_values, generator)
 
     def draw(self, n_values: int, generator: torch.Generator | None) -> None:
@@ -246,7 +206,7 @@ class HashedWeights(FromValues):
 
     def draw(self, n_values: int, generator: torch.Generator | None) -> None:
         self.values = nn.Parameter(torch.randn(n_values, generator=generator))
-        reader = _spread(n_values, self.n_weights, generator)
+        reader = spread(n_values, self.n_weights, generator)
         signs = torch.randint(0, 2, (self.n_weights,), generator=generator) * 2.0 - 1
         self.register_buffer("_reader", reader, persistent=False)
         self.register_buffer("_signs", signs, persistent=False)
@@ -336,14 +296,3 @@ def _difference(widths: Sequence[int], shape: Sequence[int]) -> float:
     """Range of the ratios between two lists of widths, on a logarithmic scale."""
     ratios = torch.tensor(widths).log() - torch.tensor(shape).log()
     return float(ratios.max() - ratios.min())
-
-
-def _check_values(n_values: int, n_places: int) -> None:
-    if not 1 <= n_values <= n_places:
-        raise ValueError(f"n_values must be between 1 and {n_places}, got {n_values}")
-
-
-def _spread(n_values: int, n_places: int, generator: torch.Generator | None) -> Tensor:
-    """Assign a value to each place at random, each value equally often up to one."""
-    order = torch.randperm(n_places, generator=generator)
-    return (torch.arange(n_places) % n_values)[order]

@@ -64,6 +64,7 @@ class Record(TypedDict):
     wall_seconds: NotNegative
     history: Annotated[list[Epoch], Meta(min_length=1)]
     config: dict[str, Any]
+    file_bytes: NotRequired[Count]  # of a run on a grid: length of its tiny file
     departures: NotRequired[list[str]]  # fields that differed from the recipe when it ran
     versions: dict[str, str | None]
     hardware: dict[str, str | int | None]

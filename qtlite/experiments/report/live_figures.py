@@ -22,8 +22,8 @@ from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.records.query import accuracy_percent, select
 from qtlite.experiments.report import figures
+from qtlite.experiments.report.comparisons import with_weight_decay
 from qtlite.experiments.report.style import image_tag
-from qtlite.experiments.report.tables import with_weight_decay
 from qtlite.mapping import MappingNet, qubits_needed, scaled
 from qtlite.qnn import QNN
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -10,6 +11,7 @@ from importlib import metadata
 
 import torch
 
+STATIC_VARIABLE = "QTLITE_STATIC"  # set while the book is built: no kernel stands behind a page
 SHOWN = ("qtlite", "torch", "tensorcircuit-ng", "numpy", "matplotlib")
 
 NO_BREAK, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
@@ -17,6 +19,11 @@ _NUMBER = re.compile(r"[-+−]?\d[\d,.]*(e[-+]?\d+)?( ± [\d.]+)?( \([^)]*\))?�
 _UNBROKEN = re.compile(r" (?=±|seed)|(?<=±) |(?<=\d) (?=%|\(\d+\))")
 
 _start = time.perf_counter()
+
+
+def is_static() -> bool:
+    """Return whether this page belongs to the built book."""
+    return bool(os.environ.get(STATIC_VARIABLE))
 
 
 def say(markdown: str) -> None:
@@ -40,8 +47,15 @@ def say(markdown: str) -> None:
     display(Markdown(markdown))
 
 
-def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def show_table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], name: str = "", caption: str = ""
+) -> None:
     """Show a table; columns that hold only numbers are aligned right.
+
+    Args:
+        head: names of the columns.
+        rows: cells, one row a sequence.
+        name, caption: see ``say_table``; a table in the book has both.
 
     Example:
         >>> show_table(["recipe", "loss / nat"], [["literal", "2.303"]])
@@ -49,7 +63,33 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         | :-- | --: |
         | literal | 2.303 |
     """
-    say(table_text(head, rows))
+    text = table_text(head, rows)
+    if caption:
+        say_table(text, name, caption)
+    else:
+        say(text)
+
+
+def say_table(markdown: str, name: str, caption: str) -> None:
+    """Show a Markdown table with a caption, which the built book numbers.
+
+    Args:
+        markdown: the table's lines; what follows after a blank line is shown below it.
+        name: of the table for references, such as "table-loss".
+        caption: one or two sentences in Markdown, on one line.
+
+    Example:
+        >>> say_table(table_text(["recipe", "loss / nat"], []), "table-loss", "Losses.")
+        *Losses.*
+        <BLANKLINE>
+        | recipe | loss / nat |
+        | :-- | :-- |
+    """
+    lines, _, below = markdown.strip().partition("\n\n")
+    if is_static():
+        say(f"~~~~{{table}} {caption}\n:name: {name}\n\n{lines}\n~~~~\n\n{below}")
+    else:
+        say(f"*{caption}*\n\n{lines}\n\n{below}".rstrip())
 
 
 def table_text(

@@ -9,6 +9,7 @@ import pandas as pd
 from qtlite.experiments.paper import TABLE_NAMES, TABLES
 from qtlite.experiments.records.query import select
 from qtlite.experiments.records.records import write_text
+from qtlite.experiments.report.comparisons import table_deviation
 from qtlite.experiments.report.pages import table_text
 from qtlite.experiments.report.tables import (
     controls_table,
@@ -33,7 +34,12 @@ def results_table(runs: pd.DataFrame) -> str:
                 cells += [f"{row.test_accuracy:.2f}", format_accuracy(found)]
                 rows.append([*cells, f"{found.wall_seconds.mean() / 60:.1f}"])
     head = ["", "trainable parameters", "paper, test %", "qtlite, test %", "minutes a run"]
-    return with_footnote(table_text(head, rows, n_left=1) + "\n", runs)
+    text = table_text(head, rows, n_left=1) + "\n"
+    found = {name: table_deviation(runs, dataset) for dataset, name in TABLE_NAMES.items()}
+    pooled = [f"{deviation:.2f} points in {name}" for name, deviation in found.items() if deviation]
+    if pooled:
+        text += f"\nPooled over a table's rows, one run deviates by {', '.join(pooled)}.\n"
+    return with_footnote(text, runs)
 
 
 README_TABLES = {

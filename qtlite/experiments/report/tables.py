@@ -13,12 +13,12 @@ from qtlite.experiments.paper import N_TRAIN, QCML_PARAMETERS, TABLE_NAMES, TABL
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY, recipe_config
 from qtlite.experiments.records.query import (
     accuracy_percent,
-    mean_difference,
     select,
     with_changes,
 )
 from qtlite.experiments.records.records import write_text
-from qtlite.experiments.report.pages import MINUS, table_text
+from qtlite.experiments.report.comparisons import table_deviation, with_weight_decay
+from qtlite.experiments.report.pages import table_text
 
 DATASET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion", "cifar10": "CIFAR-10"}
 OUTDATED = "†"
@@ -54,61 +54,11 @@ def accuracy_in_words(runs: pd.DataFrame) -> str:
     return f"{number} % ({n_seeds} seed{'s' if n_seeds > 1 else ''})"
 
 
-def format_difference(
-    some: pd.DataFrame, others: pd.DataFrame, deviation: float | None = None
-) -> str:
-    """Return the difference of two mean test accuracies ± its standard error, in points.
-
-    Args:
-        some, others: the runs of two rows.
-        deviation: of one run, see ``mean_difference``.
-
-    Example:
-        >>> runs = pd.DataFrame({"seed": [0, 1, 2], "test_accuracy": [0.96, 0.97, 0.98]})
-        >>> format_difference(runs, runs), format_difference(runs, runs[:0])
-        ('+0.00 ± 0.82', '–')
-    """
-    if some.empty or others.empty:
-        return "–"
-    difference, error = mean_difference(some, others, deviation)
-    number = f"{difference:+.2f}".replace("-", MINUS)
-    return f"{number} (1 seed)" if error is None else f"{number} ± {error:.2f}"
-
-
-def against_controls(
-    runs: pd.DataFrame, dataset: str, n_blocks: int
-) -> tuple[list[str], list[str], list[str]]:
-    """Return the controls above QT-L, level with it, and below it, the best first in each.
-
-    Level means within two standard errors of the difference. Controls with fewer than two seeds,
-    or whose error exceeds a percentage point, are in no list.
-
-    Args:
-        runs: from ``read_runs``.
-        dataset: such as "mnist".
-        n_blocks: L of the QT row.
-    """
-    runs = select(runs, dataset=dataset, n_blocks=n_blocks, recipe="qtlite")
-    qt = runs[runs.model == "qt"]
-    above, level, below = {}, {}, {}
-    for name in CONTROLS:
-        found = runs[runs.model == name]
-        if found.empty or qt.empty:
-            continue
-        difference, error = mean_difference(found, qt)
-        if error is None or error > 1:
-            continue
-        side = level if abs(difference) <= 2 * error else above if difference > 0 else below
-        side[name] = difference
-    above, level, below = (sorted(side, key=lambda n: -side[n]) for side in (above, level, below))
-    return above, level, below
-
-
 def table(dataset: str, runs: pd.DataFrame) -> str:
     """Return one of the paper's tables with our columns beside its own, as Markdown.
 
     The head of a column says how many optimiser steps its runs take. A recipe without any run has
-    no column.
+    no column. Below is the deviation of one run, see ``table_deviation``.
 
     Args:
         dataset: "mnist", "fashion_mnist" or "cifar10".
@@ -131,7 +81,14 @@ def table(dataset: str, runs: pd.DataFrame) -> str:
         cells = [row_name(row), f"{row.n_trainable:,}", f"{row.test_accuracy:.2f}"]
         rows.append(cells + ours)
     rows += _rows_without_number(dataset, runs, recipes)
-    return with_footnote(table_text(head, rows, n_left=1) + "\n", runs[runs.dataset == dataset])
+    text = table_text(head, rows, n_left=1) + "\n"
+    if deviation := table_deviation(runs, dataset):
+        text += (
+            f"\nPooled over our rows (those below one point), one run deviates by {deviation:.2f} "
+            "points. "
+            f"The mean of three seeds has a standard error of {deviation / 3**0.5:.2f}.\n"
+        )
+    return with_footnote(text, runs[runs.dataset == dataset])
 
 
 def n_steps(dataset: str, recipe: str) -> int:
@@ -264,13 +221,6 @@ def trial_rows(
             steps = run.epochs * -(-run.n_train // run.batch_size)
             rows.append([name, f"{run[shown]:,g}", f"{steps:,}", format_accuracy(found)])
     return rows
-
-
-def with_weight_decay(runs: pd.DataFrame, dataset: str, recipe: str = "qtlite") -> pd.DataFrame:
-    """Return the classical baseline's runs with the weight decay in ``WEIGHT_DECAY``."""
-    decay = WEIGHT_DECAY.get(recipe, {}).get(dataset)
-    found = with_changes(runs, dataset, recipe, model="classical", weight_decay=decay or 0.0)
-    return found if decay else found[:0]
 
 
 def row_name(row: PaperRow) -> str:

@@ -7,7 +7,6 @@ widget without a kernel does nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -25,6 +24,8 @@ from qtlite.experiments.data.loading import load_dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.report import figures, live_figures
+from qtlite.experiments.report.pages import STATIC_VARIABLE as STATIC_VARIABLE
+from qtlite.experiments.report.pages import is_static
 from qtlite.experiments.report.style import image_tag
 from qtlite.experiments.train.fitting import fit_by_epochs
 from qtlite.experiments.train.loop import evaluate
@@ -32,7 +33,6 @@ from qtlite.experiments.train.loop import evaluate
 if TYPE_CHECKING:
     import ipywidgets
 
-STATIC_VARIABLE = "QTLITE_STATIC"
 SHOTS = {"exact": None, "10": 10, "100": 100, "1,000": 1000, "10,000": 10000}
 WIDE = {"description_width": "initial"}
 
@@ -41,12 +41,10 @@ def is_live() -> bool:
     """True if controls would work: outside the static book, with ipywidgets.
 
     Example:
-        >>> os.environ[STATIC_VARIABLE] = "1"
-        >>> is_live()
+        >>> is_live() and is_static()
         False
-        >>> del os.environ[STATIC_VARIABLE]
     """
-    return not os.environ.get(STATIC_VARIABLE) and find_spec("ipywidgets") is not None
+    return not is_static() and find_spec("ipywidgets") is not None
 
 
 def circuit() -> ipywidgets.VBox | live_figures.LiveFigure:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import tensorcircuit_with
+from qtlite.export.circuits import network_from as network_from
 from qtlite.qnn import QNN
-from qtlite.quantum_train import QuantumTrain
 
 GRADIENTS = ("parameter_shift", "straight_through")
 SAMPLED_AT_ONCE = 2**20  # shots; the sampler holds several arrays of this length
@@ -208,31 +208,3 @@ def infidelity(p: Tensor, q: Tensor) -> float:
     """
     overlap = (p.double() * q.double()).sqrt().sum().item()
     return max(0.0, round(1 - overlap**2, 15))
-
-
-def network_from(model: QuantumTrain, probabilities: Tensor) -> nn.Module:
-    """Return the plain network that a model generates from given probabilities.
-
-    Args:
-        model: unchanged.
-        probabilities: used instead of its circuit's, shape (2**N,).
-
-    Example:
-        >>> model = QuantumTrain(nn.Linear(3, 2), n_blocks=1)
-        >>> network_from(model, torch.full((8,), 1 / 8))
-        Linear(in_features=3, out_features=2, bias=True)
-    """
-    circuit, model.qnn = model.qnn, _Given(probabilities)
-    try:
-        return model.to_classical()
-    finally:
-        model.qnn = circuit
-
-
-class _Given(nn.Module):
-    def __init__(self, probabilities: Tensor):
-        super().__init__()
-        self.probabilities = probabilities
-
-    def forward(self) -> Tensor:
-        return self.probabilities

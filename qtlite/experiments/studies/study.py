@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from inspect import signature
@@ -61,7 +61,7 @@ class Study:
         name: on the command line, and of the file in ``book/measurements``.
         measure: takes a ``row``, if the study is about one, and settings with defaults; returns
             plain JSON types.
-        derived: settings without default, from the row.
+        derived: settings without default, from the row; also a seed other than 0.
     """
 
     name: str
@@ -113,6 +113,6 @@ def run_study(
         return take_measurement(name, study.measure, config)
 
     def measure(dataset: str, n_blocks: int, seed: int, **settings: Any) -> Any:
-        return study.measure(row, **settings)
+        return study.measure(replace(row, seed=seed), **settings)
 
     return take_measurement(f"{name}-{dataset}-L{n_blocks}", measure, config)

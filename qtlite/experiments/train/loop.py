@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from qtlite.experiments.bits.tiny_file import HEAD, coded
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import Dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
+from qtlite.experiments.models.seeded import trained_integers
 from qtlite.experiments.records.records import departures, environment, record_id
 from qtlite.experiments.train.checkpoint import CHECKPOINT, Run, resume, write_checkpoint
 from qtlite.experiments.train.fitting import train_epoch
@@ -89,8 +91,8 @@ def train(
     test_set = dataset.test_images.to(device), dataset.test_labels.to(device)
 
     model = build_model(config).to(device)
-    optimiser = build_optimiser(config, model)
     n_steps = -(-len(labels) // config.batch_size)
+    optimiser = build_optimiser(config, model, n_steps)
     schedule = build_schedule(config, optimiser, config.epochs * n_steps)
     run = Run(config, model, optimiser, schedule, history=[], parts=[])
     checkpoint = None if folder is None else folder / CHECKPOINT
@@ -224,6 +226,10 @@ def _record(
     config, model, last = run.config, run.model, run.history[-1]
     train_loss, train_accuracy = evaluate(plain, *train_set, config)
     _check_finite(config, config.epochs - 1, train_loss)
+    length = {}
+    if config.grid:
+        integers = trained_integers(model.cpu(), build_model(config), config.grid)
+        length["file_bytes"] = HEAD + len(config.hidden) + len(coded(integers))
     return {
         "id": record_id(config),
         "dataset": config.dataset,
@@ -245,4 +251,5 @@ def _record(
         "history": run.history,
         "config": config.to_dict(),
         "departures": departures(config),
+        **length,
     }

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
+from qtlite.experiments.controls import (
+    ALL_CONTROLS,
+    CONTROL_ROWS,
+    CONTROLS,
+    PROBABILITY_CONTROLS,
+)
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import WEIGHT_DECAY, recipe_config
 from qtlite.export.schema import in_one_line, read_json
@@ -24,7 +29,7 @@ CHOICE_LEARNING_RATES = (0.0008, 0.002, 0.005, 0.0125, 0.03, 0.08, 0.2, 0.5, 1.2
 # (Adam) are chosen. The last two rows take over such rates, and show whether others would be
 # better: the circuit and the nearest controls at a depth between, and half the epochs of CIFAR-10.
 CHOICE_ROWS: tuple[tuple[str, int, tuple[str, ...], Changes], ...] = (
-    ("mnist", 16, ("qt", *CONTROLS), {}),
+    ("mnist", 16, ("qt", *ALL_CONTROLS), {}),
     ("mnist", 121, ("qt", *CONTROLS), {}),
     ("mnist", 61, ("qt", "hashed", "random_subspace", "hypernetwork"), {}),
     ("cifar10", 19, ("qt",), {"epochs": 10}),
@@ -189,6 +194,9 @@ SWEEPS: dict[str, list[Run]] = {
         ("qtlite", dataset, {"model": model, "n_blocks": n_blocks})
         for dataset, n_blocks in CONTROL_ROWS
         for model in ("qt", *CONTROLS)
+    ],
+    "probability-controls": [
+        ("qtlite", "mnist", {"model": model, "n_blocks": 16}) for model in PROBABILITY_CONTROLS
     ],
     "choices": list(_choices()),
     "ablation": _with("qtlite", "mnist", *ABLATION.values()),
