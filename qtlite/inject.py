@@ -33,7 +33,7 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
         {'weight': torch.Size([2, 3]), 'bias': torch.Size([2])}
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
-        raise ValueError(f"target must be an nn.Module that is not scripted, got {module!r:.99}")
+        raise ValueError(f"target module must be an nn.Module, not scripted, got {module!r:.99}")
     parameters = dict(module.named_parameters())
     wanted = set(parameters if names is None else names)
     chosen = {name: parameters[name] for name in parameters if name in wanted}
@@ -156,9 +156,8 @@ class Injection:
     @contextmanager
     def __call__(self, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
         """Put a tensor in for each of ``names``, for a with block that is given the target."""
-        given = [weights[name] for name, *_ in self._places]
         with _one_thread_at_a_time:
-            before = _exchange(self._places, given)
+            before = _exchange(self._places, [weights[name] for name, *_ in self._places])
             try:
                 yield self.module
             finally:  # backwards, as two modules may share a list

@@ -154,9 +154,7 @@ class QuantumTrain(GeneratedNetwork):
             raise ValueError(f"feature must be one of {tuple(FEATURES)}, got {feature!r}")
         one_of_them = (n_blocks is None) != (qnn is None) and None in (block, qnn)
         if not one_of_them or not isinstance(qnn, nn.Module | None):
-            raise ValueError(
-                f"n_blocks or a module qnn must be given, got {(n_blocks, block, qnn)}"
-            )
+            raise ValueError(f"n_blocks or a module qnn must be given, got {n_blocks}, {type(qnn)}")
         super().__init__(target, **options)
         self.feature = feature if callable(feature) else FEATURES[feature]
         n = self.n_qubits = qubits_needed(self.n_weights)
@@ -168,8 +166,13 @@ class QuantumTrain(GeneratedNetwork):
             got = getattr(mapping, "n_qubits", mapping)
             raise ValueError(f"mapping must be a MappingNet of {n} qubits, got {got}")
         self.qnn, self.mapping = qnn, mapping
-        with torch.no_grad():
-            p = self.qnn()
+        try:
+            with torch.no_grad():
+                p = self.qnn()
+        except TypeError as error:
+            raise ValueError(
+                f"qnn must take no input, got {type(qnn).__name__}: {error}"
+            ) from error
         fits = isinstance(p, Tensor) and p.shape == (2**n,) and p.is_floating_point()
         if not fits or not 0 <= p.min() <= p.max() < torch.inf:
             raise ValueError(f"qnn must return {2**n} finite numbers from 0, got {p!r:.60}")

@@ -286,8 +286,8 @@ KINDS = {
         lambda: nn.Embedding(9, 2, sparse=True),
         "dense gradients, got Embedding.*set sparse=False",
     ),
-    "scripted": (lambda: torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), "is not scripted"),
-    "no module": (lambda: nn.Linear, "must be an nn.Module that is not scripted, got <class"),
+    "scripted": (lambda: torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), "not scripted"),
+    "no module": (lambda: nn.Linear, "must be an nn.Module, not scripted, got <class"),
     "none": (nn.ReLU, r"names must list one or more of \[\], got None"),
 }
 

@@ -267,10 +267,11 @@ def test_each_layer_keeps_its_own_mode():
         ({"names": []}, r"names must list one or more of .*, got \[\]"),
         (
             {"qnn": QNN(4, 1), "n_blocks": 1},
-            "n_blocks or a module qnn must be given, got .1, None, QNN",
+            "n_blocks or a module qnn must be given, got 1, <class .*QNN",
         ),
-        ({"qnn": QNN(4, 1), "block": ry_only}, "qnn must be given, got .None, <function ry_only"),
-        ({"n_blocks": None}, "qnn must be given, got .None, None, None"),
+        ({"qnn": QNN(4, 1), "block": ry_only}, "qnn must be given, got None, <class .*QNN"),
+        ({"qnn": nn.Linear(2, 2)}, "qnn must take no input, got Linear: "),
+        ({"n_blocks": None}, "qnn must be given, got None, <class .NoneType"),
         ({"mapping": MappingNet(3)}, "mapping must be a MappingNet of 4 qubits, got 3"),
         (
             {"weight_gain": float("inf")},
