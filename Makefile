@@ -46,6 +46,7 @@ prove: .prove/installed
 	$(BIN)/python tests/hostile/run.py
 	$(BIN)/python tests/hostile/fuzz.py --files 10000
 	$(BIN)/python tests/prove/kill_sweeps.py
+	$(BIN)/python tests/prove/chapters.py
 	.prove/bin/python tests/prove/targets.py
 	.prove/bin/python tests/prove/circuits.py
 	$(BIN)/python tests/prove/install.py
