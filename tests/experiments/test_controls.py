@@ -153,7 +153,7 @@ def test_matrix_product_state_is_its_tensors_multiplied_out(n_values):
     for state in range(16):
         product = np.eye(1)
         for tensor, bit in zip(tensors, format(state, "04b"), strict=True):
-            product = product @ tensor[int(bit)]
+            product = product @ tensor[:, int(bit)]
         psi.append(product.item())
     p = np.square(psi) / np.square(psi).sum()
     np.testing.assert_allclose(source().detach().numpy(), p, atol=1e-12)
