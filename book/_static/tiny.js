@@ -8,8 +8,11 @@ function qtliteTiny({ PortableRandom }, { Circuit, MappingNet, normalise, mappin
   const LARGEST = 255;
   const GAIN = 2.5; // of the mapping net's start
   const DATASETS = [
-    { dataset: "mnist", mean: 0.1307, std: 0.3081 },
-    { dataset: "fashion_mnist", mean: 0.286, std: 0.353 },
+    { dataset: "mnist", mean: 0.1307, std: 0.3081, classes: "0 1 2 3 4 5 6 7 8 9" },
+    {
+      dataset: "fashion_mnist", mean: 0.286, std: 0.353,
+      classes: "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot",
+    },
   ];
   const ONE = 1n << 32n;
   const FLOOR = 1n << 16n;
@@ -103,7 +106,8 @@ function qtliteTiny({ PortableRandom }, { Circuit, MappingNet, normalise, mappin
       layer("linear", "linear2", [10, 20]),
     ];
     const metadata = {
-      model: `QT-${nBlocks}, ${bytes.length} bytes`, dataset: kind.dataset, n_weights: String(N_WEIGHTS),
+      model: `QT-${nBlocks}, ${bytes.length} bytes`, dataset: kind.dataset,
+      classes: JSON.stringify(kind.classes.split(" ")), n_weights: String(N_WEIGHTS),
       n_trainable: String(N_QUBITS * nBlocks + mappingSize(netWidths)),
     };
     return { mean: kind.mean, std: kind.std, layers, metadata };
