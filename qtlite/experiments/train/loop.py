@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 
 from qtlite.experiments.bits.tiny_file import HEAD, coded
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.data.catalogue import is_own
 from qtlite.experiments.data.loading import Dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.models.seeded import trained_integers
 from qtlite.experiments.records.records import departures, environment, record_id
 from qtlite.experiments.train.checkpoint import CHECKPOINT, Run, resume, write_checkpoint
-from qtlite.experiments.train.fitting import train_epoch
+from qtlite.experiments.train.fitting import expected_error, train_epoch
 from qtlite.experiments.train.optimiser import build_optimiser, build_schedule
 from qtlite.experiments.train.process import (
     check_device,
@@ -132,6 +133,8 @@ def train(
                 write_checkpoint(checkpoint, run)
     plain = classical(model)
     record = _record(run, plain, (images, labels), len(test_set[1]))
+    if is_own(config.dataset):
+        record["classes"] = list(dataset.classes)
     parts = [part for part in run.parts if part["epochs"]]
     record |= {name: parts[-1][name] for name in setting}
     if len(parts) > 1:  # several machines, commits, versions or numbers of threads
@@ -153,7 +156,9 @@ def _train_epoch(run: Run, epoch: int, images: Tensor, labels: Tensor, bar: tqdm
     indices = _batches(config, epoch, len(labels))
     batches = ((_inputs(shown[batch], config), labels[batch]) for batch in indices)
     every_step = run.schedule if config.schedule == "one_cycle" else None
-    train_epoch(run.model, run.optimiser, batches, on_loss, every_step)
+    last = epoch >= config.epochs - config.error_epochs
+    loss_of = expected_error if last else F.cross_entropy
+    train_epoch(run.model, run.optimiser, batches, on_loss, every_step, loss_of)
     if config.schedule == "plateau":
         run.schedule.step(total / len(labels))
     return total / len(labels)
