@@ -7,7 +7,7 @@ from typing import Any
 
 from qtlite.experiments.ansaetze import ANSAETZE
 from qtlite.experiments.controls import ALL_CONTROLS
-from qtlite.experiments.data.catalogue import DATASETS
+from qtlite.experiments.data.catalogue import DATASETS, is_own
 from qtlite.mapping import ACTIVATIONS, FEATURES
 from qtlite.normalisation import SCHEMES
 
@@ -163,7 +163,8 @@ class TrainConfig:
             if type(value) not in ((float, int) if kind is float else (kind,)):
                 raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
             choices, limits = option.metadata["choices"], option.metadata["limits"]
-            if choices is not None and value not in choices:
+            own = name == "dataset" and is_own(value)
+            if choices is not None and value not in choices and not own:
                 raise ValueError(f"{name} must be one of {choices}, got {value!r}")
             if limits is None:
                 continue
