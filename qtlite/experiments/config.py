@@ -130,11 +130,6 @@ class TrainConfig:
     rounding_epochs: int = _option(
         0, "last epochs, in which numbers are rounded to the grid", limits=(0, MAX_COUNT)
     )
-    error_epochs: int = _option(
-        0,
-        "last epochs, which minimise the probability of a wrong class, not the cross-entropy",
-        limits=(0, MAX_COUNT),
-    )
     pull: float = _option(
         0.0,
         "to the start: times half its squared distance in grid steps, nats",
@@ -197,9 +192,10 @@ class TrainConfig:
                 "grid must be empty unless optimiser is 'full_matrix_adam' and weights are "
                 f"generated, got {self.grid} with {self.optimiser} and model {self.model}"
             )
-        for name in ("rounding_epochs", "error_epochs"):
-            if (n_epochs := getattr(self, name)) > self.epochs:
-                raise ValueError(f"{name} must be at most {self.epochs}, got {n_epochs}")
+        if self.rounding_epochs > self.epochs:
+            raise ValueError(
+                f"rounding_epochs must be at most {self.epochs}, got {self.rounding_epochs}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, tuples as lists."""

@@ -19,7 +19,6 @@ def train_epoch(
     batches: Iterable[tuple[Tensor, Tensor]],
     on_loss: Callable[[float, int], None],
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
-    loss_of: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> None:
     """Take one optimiser step for each batch.
 
@@ -27,31 +26,19 @@ def train_epoch(
         model: inputs to logits; changed in place.
         optimiser: of the model's parameters.
         batches: inputs of shape (batch, ...) and labels of shape (batch,).
-        on_loss: called before each step with the mean loss of its batch (nats), and the
+        on_loss: called before each step with the mean cross-entropy of its batch, nats, and the
             number of inputs; it may raise an error to stop before the step.
         schedule: changes the learning rate after every step.
-        loss_of: what is minimised: logits and labels to one number.
     """
     model.train()
     for inputs, labels in batches:
-        loss = loss_of(model(inputs), labels)
+        loss = F.cross_entropy(model(inputs), labels)
         on_loss(loss.item(), len(labels))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         if schedule is not None:
             schedule.step()
-
-
-def expected_error(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean probability of a wrong class; unlike the cross-entropy, it gives up on what
-    is hopeless.
-
-    Example:
-        >>> expected_error(torch.zeros(2, 4), torch.tensor([0, 1])).item()
-        0.75
-    """
-    return 1 - logits.softmax(dim=1).gather(1, labels[:, None]).mean()
 
 
 def fit(model: nn.Module, inputs: Tensor, labels: Tensor, **options: Any) -> list[float]:

@@ -21,7 +21,7 @@ from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.models.seeded import trained_integers
 from qtlite.experiments.records.records import departures, environment, record_id
 from qtlite.experiments.train.checkpoint import CHECKPOINT, Run, resume, write_checkpoint
-from qtlite.experiments.train.fitting import expected_error, train_epoch
+from qtlite.experiments.train.fitting import train_epoch
 from qtlite.experiments.train.optimiser import build_optimiser, build_schedule
 from qtlite.experiments.train.process import (
     check_device,
@@ -156,9 +156,7 @@ def _train_epoch(run: Run, epoch: int, images: Tensor, labels: Tensor, bar: tqdm
     indices = _batches(config, epoch, len(labels))
     batches = ((_inputs(shown[batch], config), labels[batch]) for batch in indices)
     every_step = run.schedule if config.schedule == "one_cycle" else None
-    last = epoch >= config.epochs - config.error_epochs
-    loss_of = expected_error if last else F.cross_entropy
-    train_epoch(run.model, run.optimiser, batches, on_loss, every_step, loss_of)
+    train_epoch(run.model, run.optimiser, batches, on_loss, every_step)
     if config.schedule == "plateau":
         run.schedule.step(total / len(labels))
     return total / len(labels)
