@@ -50,9 +50,9 @@ def read(content):
     if content[:3] != b"QT\1" or zlib.crc32(body) != int.from_bytes(content[3:7], "little"):
         raise ValueError("file must be a whole tiny file of version 1, got another")
     n_qubits, n_blocks, seed = 13, body[1], int.from_bytes(body[2:4], "little")
-    steps = np.frombuffer(body[4:8], "<u2") / 1024
-    widths = [n_qubits + 1, *body[9 : 9 + body[8]], 1]
-    rest = body[9 + body[8] :]
+    steps = np.frombuffer(body[4:6], np.uint8) / 1024
+    widths = [n_qubits + 1, *body[7 : 7 + body[6]], 1]
+    rest = body[7 + body[6] :]
     sizes = [n_qubits * n_blocks] + [(n_in + 1) * n_out for n_in, n_out in pairwise(widths)]
     number = int.from_bytes(rest[len(sizes) :], "little")
     moved = np.fromiter(integers(number, sizes, rest[: len(sizes)]), float)

@@ -63,18 +63,18 @@ function qtliteTiny({ PortableRandom }, { Circuit, MappingNet, normalise, mappin
   /* bytes: Uint8Array. Returns a model as draw-network.js has it; an error says what is wrong. */
   function readTiny(bytes) {
     const little = (start, n) => bytes.subarray(start, start + n).reduceRight((sum, byte) => sum * 256 + byte, 0);
-    if (bytes.length < 16 || bytes[0] !== 81 || bytes[1] !== 84) throw new Error("it is not a tiny file");
+    if (bytes.length < 14 || bytes[0] !== 81 || bytes[1] !== 84) throw new Error("it is not a tiny file");
     if (bytes[2] !== 1) throw new Error(`its version is ${bytes[2]}, not 1`);
     if (crc32(bytes.subarray(7)) !== little(3, 4)) throw new Error("its checksum is wrong");
     const kind = DATASETS[bytes[7] >> 4];
     if (!kind || bytes[7] & 15) throw new Error("its dataset or its circuit's block is not known here");
     const nBlocks = bytes[8];
-    const [seed, angleStep, step] = [little(9, 2), little(11, 2) / 1024, little(13, 2) / 1024];
-    const hidden = Array.from(bytes.subarray(16, 16 + bytes[15]));
+    const [seed, angleStep, step] = [little(9, 2), bytes[11] / 1024, bytes[12] / 1024];
+    const hidden = Array.from(bytes.subarray(14, 14 + bytes[13]));
     const netWidths = [N_QUBITS + 1, ...hidden, 1];
     const layerSizes = netWidths.slice(1).map((width, i) => (netWidths[i] + 1) * width);
     const sizes = [N_QUBITS * nBlocks, ...layerSizes];
-    const rest = bytes.subarray(16 + hidden.length);
+    const rest = bytes.subarray(14 + hidden.length);
     const integers = decode(rest.subarray(sizes.length), sizes, rest);
 
     const random = new PortableRandom(seed);

@@ -125,7 +125,7 @@ class TrainConfig:
     grid: tuple[int, ...] = _option(
         (),
         "grid of the trained numbers, in 1/1024: a step for angles (radians), one for others",
-        limits=(1, 65535),
+        limits=(1, 255),
     )
     rounding_epochs: int = _option(
         0, "last epochs, in which numbers are rounded to the grid", limits=(0, MAX_COUNT)
