@@ -37,7 +37,7 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
         {'weight': torch.Size([2, 3]), 'bias': torch.Size([2])}
     """
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
-        raise ValueError(f"target must be an nn.Module that is not scripted, got {module!r:.99}")
+        raise ValueError(f"target module must be an nn.Module, not scripted, got {module!r:.99}")
     parameters = dict(module.named_parameters())
     if isinstance(names, str):
         raise ValueError(f"names must be a list of parameters' names, got the string {names!r}")

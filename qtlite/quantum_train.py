@@ -170,7 +170,7 @@ class QuantumTrain(GeneratedNetwork):
         if mapping is not None and not isinstance(mapping, MappingNet):
             raise ValueError(f"mapping must be a MappingNet, got {mapping!r}")
         if qnn is not None and not isinstance(qnn, nn.Module):
-            raise ValueError(f"qnn must be a module, got {qnn!r}")
+            raise ValueError(f"qnn must be a module, got {type(qnn).__name__}")
         if (n_blocks is None) == (qnn is None) or (block is not None and qnn is not None):
             raise ValueError(
                 f"n_blocks (and block) or qnn must be given, got n_blocks={n_blocks}, "

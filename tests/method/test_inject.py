@@ -282,8 +282,8 @@ KINDS = {
         "parameters of one kind, got .*float32 on cpu.*float64 on cpu.*convert",
     ),
     "sparse gradient": (lambda: nn.Embedding(9, 2, sparse=True), "layers with sparse=False"),
-    "scripted": (lambda: torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), "is not scripted"),
-    "no module": (lambda: nn.Linear, "must be an nn.Module that is not scripted, got <class"),
+    "scripted": (lambda: torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), "not scripted"),
+    "no module": (lambda: nn.Linear, "must be an nn.Module, not scripted, got <class"),
     "none": (nn.ReLU, "target must have parameters to generate, got none in ReLU"),
 }
 
