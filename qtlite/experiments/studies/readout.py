@@ -96,11 +96,11 @@ def readout(
     trained_qubits: Sequence[int] = tuple(range(9, 16)),
     timed_qubits: Sequence[int] = tuple(range(6, 21)),
     error: float = 0.1,
-    n_starts: int = 8,
+    n_starts: int = 4,
     n_models: int = 3,
-    n_draws: int = 4,
+    n_draws: int = 2,
     n_train: int = 20_000,
-    epochs: int = 4,
+    epochs: int = 2,
 ) -> dict[str, Any]:
     """Find the shots for an error of the weights and for one point of accuracy, and time circuits.
 
@@ -152,7 +152,7 @@ def readout(
                 return (answers == images.test_labels).float().mean().item()
 
             p, points = model.qnn().detach(), []
-            for n_shots in (2 ** (n_qubits + power) for power in range(-2, 9)):
+            for n_shots in (2 ** (n_qubits + power) for power in range(-1, 8)):
                 draws = [sample_frequencies(p, n_shots, generator) for _ in range(n_draws)]
                 mean = sum(map(accuracy, draws)) / n_draws
                 points.append({"n_shots": n_shots, "accuracy": mean})
