@@ -64,7 +64,7 @@ function qtliteTiny({ PortableRandom }, { Circuit, MappingNet, normalise, mappin
   function readTiny(bytes) {
     const little = (start, n) => bytes.subarray(start, start + n).reduceRight((sum, byte) => sum * 256 + byte, 0);
     if (bytes.length < 14 || bytes[0] !== 81 || bytes[1] !== 84) throw new Error("it is not a tiny file");
-    if (bytes[2] !== 1) throw new Error(`its version is ${bytes[2]}, not 1`);
+    if (bytes[2] !== 1) throw new Error("its version is not 1");
     if (crc32(bytes.subarray(7)) !== little(3, 4)) throw new Error("its checksum is wrong");
     const kind = DATASETS[bytes[7] >> 4];
     if (!kind || bytes[7] & 15) throw new Error("its dataset or its circuit's block is not known here");
