@@ -45,7 +45,9 @@ plain: .venv/installed
 prove: .prove/installed
 	$(BIN)/python tests/hostile/run.py
 	$(BIN)/python tests/hostile/fuzz.py --files 10000
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python tests/prove/kill_sweeps.py
+	$(BIN)/python tests/prove/chapters.py
 	.prove/bin/python tests/prove/targets.py
 	.prove/bin/python tests/prove/circuits.py
 	$(BIN)/python tests/prove/install.py

@@ -1,11 +1,12 @@
 /* The page where a reader draws a digit. The network is in draw-network.js; the models are in the
    page, in <script type="application/json" class="qtlite-model">. Others come from the playground, by
-   this browser's storage, or from a file. */
+   this browser's storage, or from a file: .json, or .qt (tiny.js). */
 "use strict";
 
 (() => {
   const place = document.getElementById("qtlite-draw");
   if (!place) return;
+  const { readTiny } = qtliteTiny(qtlitePlaygroundRandom(), qtlitePlaygroundEngine());
   const { readModel, forward, softmax, featureMaps, toPixels, SIDE } = qtliteNetwork;
   const KEY = "qtlite-playground-network"; // as in playground/file.js
   const models = Array.from(document.querySelectorAll("script.qtlite-model"), (script) => ({
@@ -86,11 +87,12 @@
     return radio;
   }
 
-  /* One more model, from the text of a .json file; an error says what is wrong with it. */
-  function add(text) {
-    const model = readModel(JSON.parse(text));
+  /* One more model, from a file's text or, of a tiny file, bytes; an error says what is wrong with it. */
+  function add(content) {
+    const model = typeof content === "string" ? readModel(JSON.parse(content)) : readTiny(content);
     const { classes, ...metadata } = model.metadata;
-    for (const name of ["model", "n_trainable", "n_weights", "accuracy", "evaluated_on"]) {
+    const needed = typeof content === "string" ? ["accuracy", "evaluated_on"] : [];
+    for (const name of ["model", "n_trainable", "n_weights", ...needed]) {
       if (typeof metadata[name] !== "string") throw new Error(`its metadata has no ${name}`);
     }
     if (String(JSON.parse(classes)) !== String(bars.map(({ name }) => name))) throw new Error("its classes are not the ten digits");
@@ -101,11 +103,13 @@
     return offer(model, models.length - 1);
   }
 
-  const chosenFile = element("input", { type: "file", accept: ".json,application/json" });
-  const file = element("label", { class: "qtlite-file" }, element("span", {}, "Open a .json file"), chosenFile);
+  const chosenFile = element("input", { type: "file", accept: ".json,.qt,application/json" });
+  const file = element("label", { class: "qtlite-file" }, element("span", {}, "Open a .json or .qt file"), chosenFile);
   chosenFile.addEventListener("change", async () => {
     try {
-      add(await chosenFile.files[0].text()).checked = true;
+      const opened = chosenFile.files[0];
+      const isTiny = opened.name.endsWith(".qt");
+      add(isTiny ? new Uint8Array(await opened.arrayBuffer()) : await opened.text()).checked = true;
       show();
     } catch (error) {
       say.textContent = `This file is no network that this page can run: ${error.message}.`;
@@ -225,7 +229,9 @@
     about.replaceChildren(
       element("strong", {}, `${trained} trained parameters`),
       trained === weights ? "" : ` made its ${weights} weights`,
-      `. ${(100 * Number(metadata.accuracy)).toFixed(2)} % right on ${metadata.evaluated_on}. `,
+      metadata.accuracy
+        ? `. ${(100 * Number(metadata.accuracy)).toFixed(2)} % right on ${metadata.evaluated_on}. `
+        : ", all of them from the file that you opened. ",
       download ? element("a", { href: download, download: "" }, "Download .onnx") : ""
     );
   }

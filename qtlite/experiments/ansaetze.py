@@ -45,6 +45,9 @@ def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:
         circuit: N >= 2 qubits, changed in place.
         angles: shape (6 N,), radians; three for each U3, then three for each CU3.
 
+    Raises:
+        ValueError: if there are more or fewer angles.
+
     Example:
         >>> import numpy, tensorcircuit as tc
         >>> circuit = tc.Circuit(2)
@@ -53,6 +56,8 @@ def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:
         ['u', 'u', 'cu', 'cu']
     """
     n_qubits = circuit.circuit_param["nqubits"]
+    if tuple(angles.shape) != (6 * n_qubits,):
+        raise ValueError(f"angles must have shape ({6 * n_qubits},), got {tuple(angles.shape)}")
     single, controlled = angles.reshape(2, n_qubits, 3)
     for qubit in range(n_qubits):
         theta, phi, lbd = single[qubit]

@@ -7,7 +7,7 @@ from typing import Any
 
 from qtlite.experiments.ansaetze import ANSAETZE
 from qtlite.experiments.controls import ALL_CONTROLS
-from qtlite.experiments.data.catalogue import DATASETS
+from qtlite.experiments.data.catalogue import DATASETS, is_own
 from qtlite.mapping import ACTIVATIONS, FEATURES
 from qtlite.normalisation import SCHEMES
 
@@ -125,7 +125,7 @@ class TrainConfig:
     grid: tuple[int, ...] = _option(
         (),
         "grid of the trained numbers, in 1/1024: a step for angles (radians), one for others",
-        limits=(1, 65535),
+        limits=(1, 255),
     )
     rounding_epochs: int = _option(
         0, "last epochs, in which numbers are rounded to the grid", limits=(0, MAX_COUNT)
@@ -158,7 +158,8 @@ class TrainConfig:
             if type(value) not in ((float, int) if kind is float else (kind,)):
                 raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
             choices, limits = option.metadata["choices"], option.metadata["limits"]
-            if choices is not None and value not in choices:
+            own = name == "dataset" and is_own(value)
+            if choices is not None and value not in choices and not own:
                 raise ValueError(f"{name} must be one of {choices}, got {value!r}")
             if limits is None:
                 continue

@@ -6,7 +6,7 @@ from typing import Any
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.controls import ALL_CONTROLS
-from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.data.catalogue import entry_of
 
 # "qtlite": ours. Its ingredients come from pilot runs judged on test images; the optimiser and the
 # learning rates were chosen later, on 5,000 held-out training images.
@@ -85,7 +85,7 @@ def recipe_config(recipe: str, dataset: str = "digits", **changes: Any) -> Train
     changes = {"dataset": dataset, "recipe": recipe, **changes}
     needed = {"optimiser": "full_matrix_adam"} if changes.get("grid") else {}
     asked = TrainConfig.from_dict({**needed, **changes})  # before anything is computed from them
-    entry = CATALOGUE[dataset]
+    entry = entry_of(dataset)
     values: dict[str, Any] = {"hidden": entry.mapping_hidden, **RECIPES[recipe]}
     if entry.batch_size is not None:
         values["batch_size"] = entry.batch_size
@@ -104,7 +104,7 @@ def _optimisation(asked: TrainConfig) -> dict[str, Any]:
     depths: each step moves all L blocks of a trained circuit at once, so its rate falls with the
     root of L. The rates grow with the root of the recipe's batch size.
     """
-    entry = CATALOGUE[asked.dataset]
+    entry = entry_of(asked.dataset)
     batch_size = RECIPES[asked.recipe].get("batch_size", 128)
     if entry.batch_size is not None:  # fixed, so its rates are the same in both recipes
         batch_size = 128

@@ -302,6 +302,17 @@ def test_the_printed_book_has_every_chapter(built_site):
     assert len(reader.outline) >= len(CHAPTERS)
 
 
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if not c.startswith("book/api/")])
+def test_every_table_has_a_numbered_caption(built_site, chapter):
+    page = BeautifulSoup((built_site / f"{chapter}.html").read_text(), "html.parser")
+    bare = [
+        table.get_text(" ")[:80]
+        for table in page.select("article table:not(details table)")
+        if not table.select_one("caption > .caption-number")
+    ]
+    assert bare == []
+
+
 def test_links_to_a_page_have_a_preview(built_site):
     page = BeautifulSoup((built_site / "book/circuit.html").read_text(), "html.parser")
     preview = {tag["property"]: tag["content"] for tag in page.find_all("meta", property=True)}

@@ -306,14 +306,14 @@ def test_the_file_is_read_by_python_and_by_draw_a_digit(page, site, tmp_path, pr
     page.goto(f"{site}/book/draw.html")
     radios = page.locator("#qtlite-draw input[type=radio]")
     before = radios.count()
-    page.get_by_label("Open a .json file").set_input_files(path)
+    page.get_by_label("Open a .json or .qt file").set_input_files(path)
     page.wait_for_function(
         f"document.querySelectorAll('#qtlite-draw input[type=radio]').length > {before}"
     )
     assert radios.last.is_checked()
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps({"format": "other"}))
-    page.get_by_label("Open a .json file").set_input_files(wrong)
+    page.get_by_label("Open a .json or .qt file").set_input_files(wrong)
     page.wait_for_function(
         "document.querySelector('.qtlite-answer').textContent.includes('no network')"
     )

@@ -4,6 +4,7 @@ import json
 
 import pennylane as qml
 import pytest
+import tensorcircuit as tc
 import torch
 
 from qtlite.experiments.ansaetze import ANSAETZE
@@ -102,3 +103,6 @@ def test_models_without_this_circuit_refuse_another_block():
             TrainConfig(model=model, block="ry_only")
     with pytest.raises(ValueError, match="block must be one of .*, got 'rx'"):
         TrainConfig(block="rx")
+    for shape in ((17,), (19,), (3, 6)):
+        with pytest.raises(ValueError, match=r"angles must have shape \(18,\), got \("):
+            ANSAETZE["u3_ring_cu3"][0](tc.Circuit(3), torch.zeros(shape))

@@ -153,7 +153,7 @@ def test_matrix_product_state_is_its_tensors_multiplied_out(n_values):
     for state in range(16):
         product = np.eye(1)
         for tensor, bit in zip(tensors, format(state, "04b"), strict=True):
-            product = product @ tensor[int(bit)]
+            product = product @ tensor[:, int(bit)]
         psi.append(product.item())
     p = np.square(psi) / np.square(psi).sum()
     np.testing.assert_allclose(source().detach().numpy(), p, atol=1e-12)
@@ -207,8 +207,8 @@ def test_bad_input():
         mlp_widths(14, 5, (4, 20, 4))
     with pytest.raises(ValueError, match=r"shape must be three positive widths, got \(4, 4\)"):
         mlp_widths(14, 457, (4, 4))
-    for wrong in (0, 1.5, "2"):
-        message = f"n_blocks must be a whole number of at least 1, got {wrong!r}"
+    for wrong in (0, 1.5, "2", 10**30):
+        message = f"n_blocks must be a whole number from 1 to 10,000, got {wrong!r}"
         with pytest.raises(ValueError, match=message):
             build_control("hashed", toy(), wrong)
     for make in (

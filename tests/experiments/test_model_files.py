@@ -116,6 +116,9 @@ def test_runs_that_do_not_belong_to_the_record(runs, tmp_path):
     torch.save(content, ours / "checkpoint.pt")
     with pytest.raises(ValueError, match="the checkpoint that the network came from, got another"):
         read_run(path, tmp_path)
+    torch.save(content | {"model": dict.fromkeys(content["model"], "a")}, ours / "checkpoint.pt")
+    with pytest.raises(ValueError, match="runs must hold the run's checkpoint, got .*tolist"):
+        read_run(path, tmp_path)
     (ours / "checkpoint.pt").write_bytes(b"no")
     with pytest.raises(ValueError, match="runs must hold the run's checkpoint"):
         read_run(path, tmp_path)

@@ -14,8 +14,8 @@ byte    content
 7       dataset (high four bits) and block (low four bits): places in the tables below
 8       L, blocks of the circuit
 9, 10   seed of the start
-11-14   grid steps for angles and for the mapping net, in 1/1024, two bytes each
-15      number of hidden layers of the mapping net, then a byte for the width of each
+11, 12  grid steps for angles and for the mapping net, in 1/1024
+13      number of hidden layers of the mapping net, then a byte for the width of each
 then    a byte for each group of integers (angles, layers): width of its distribution
 then    the integers, coded as one number
 ======  ============================================================================
@@ -36,7 +36,7 @@ MAGIC, VERSION = b"QT", 1
 DATASETS = ("mnist", "fashion_mnist", "digits", "cifar10")  # only ever extended
 BLOCKS = ("ry_linear_cnot",)
 N_QUBITS = {"mnist": 13, "fashion_mnist": 13, "digits": 13, "cifar10": 19}
-HEAD = 16  # bytes before the widths
+HEAD = 14  # bytes before the widths
 LARGEST_FILE = 10_000  # bytes
 
 
@@ -50,7 +50,7 @@ class TinyNetwork:
         n_blocks: L, 1 to 255.
         hidden: widths of the mapping net's hidden layers, each 1 to 255.
         seed: of the start, 0 to 65,535.
-        grid: steps for angles and for the mapping net, in 1/1024, 1 to 65,535.
+        grid: steps for angles and for the mapping net, in 1/1024, 1 to 255.
         groups: integers: the angles, then each layer's weights and biases. A number is its start
             plus its integer times its step.
     """
@@ -88,13 +88,12 @@ def to_bytes(network: TinyNetwork) -> bytes:
         ...     TinyNetwork("mnist", "ry_linear_cnot", 16, (4, 8, 4), 0, (31, 46), tuple(groups))
         ... )
         >>> len(content), from_bytes(content).seed
-        (29, 0)
+        (27, 0)
     """
     try:
         kind = DATASETS.index(network.dataset) << 4 | BLOCKS.index(network.block)
         fields = bytes([kind, network.n_blocks]) + network.seed.to_bytes(2, "little")
-        fields += b"".join(step.to_bytes(2, "little") for step in network.grid)
-        fields += bytes([len(network.hidden), *network.hidden])
+        fields += bytes([*network.grid, len(network.hidden), *network.hidden])
         sizes = group_sizes(network.dataset, network.n_blocks, network.hidden)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"network must fit in a tiny file, got {error}") from error
@@ -133,11 +132,10 @@ def from_bytes(content: bytes) -> TinyNetwork:
     try:
         dataset, block = DATASETS[body[0] >> 4], BLOCKS[body[0] & 15]
         n_blocks, seed = body[1], int.from_bytes(body[2:4], "little")
-        grid = (int.from_bytes(body[4:6], "little"), int.from_bytes(body[6:8], "little"))
-        hidden = tuple(body[9 : 9 + body[8]])
-        if not (n_blocks and all(grid) and all(hidden) and len(hidden) == body[8]):
+        grid, hidden = (body[4], body[5]), tuple(body[7 : 7 + body[6]])
+        if not (n_blocks and all(grid) and all(hidden) and len(hidden) == body[6]):
             raise ValueError("sizes and steps that are not positive")
-        sizes, rest = group_sizes(dataset, n_blocks, hidden), body[9 + body[8] :]
+        sizes, rest = group_sizes(dataset, n_blocks, hidden), body[7 + body[6] :]
         spreads, number = rest[: len(sizes)], int.from_bytes(rest[len(sizes) :], "little")
         groups = tuple(map(tuple, decode(number, sizes, spreads)))
     except (IndexError, ValueError) as error:

@@ -22,11 +22,14 @@ def train(parser: argparse.ArgumentParser) -> Run:
       qtlite train --dataset mnist --blocks 121 --seed 1 --records book/records
       qtlite train --recipe literal             the paper's words (see the book)
       qtlite train --model classical            the baseline: the network trained directly
+      qtlite train --images FOLDER              your own: a folder in it for each class
     """
     from qtlite.experiments.config import TrainConfig
 
     add(parser, "data", "download", "runs", "device")
     add(parser, "records", default=None, help="the record goes here (default: beside the network)")
+    own = "your own: a folder with a folder for each class, or an .npz file"
+    parser.add_argument("--images", metavar="PATH", help=own)
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     choices = parser.add_argument_group(
@@ -38,6 +41,7 @@ def train(parser: argparse.ArgumentParser) -> Run:
     def run(options: Any) -> None:
         import torch
 
+        from qtlite.experiments.data.images import load_images
         from qtlite.experiments.recipes import recipe_config
         from qtlite.experiments.train.runs import missing_part
         from qtlite.experiments.train.sweep import run_to_files
@@ -45,6 +49,13 @@ def train(parser: argparse.ArgumentParser) -> Run:
         check_count("threads", options.threads)
         names = {option.name for option in fields(TrainConfig)}
         given = {name: value for name, value in vars(options).items() if name in names}
+        if options.images is not None:
+            if "dataset" in given or options.data is not None or options.download:
+                raise ValueError(
+                    f"images must be given without dataset, data and download, got {options.images}"
+                )
+            given["dataset"] = load_images(options.images).name
+            options.data = options.images
         config = recipe_config(given.pop("recipe", "qtlite"), **given)
         if options.threads is not None:
             torch.set_num_threads(options.threads)

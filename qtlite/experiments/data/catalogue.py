@@ -6,6 +6,7 @@ Adding a dataset is adding an entry. A torchvision class fits if it takes ``trai
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 
@@ -111,3 +112,34 @@ CATALOGUE: dict[str, Entry] = {
 }  # fmt: skip
 
 DATASETS = tuple(CATALOGUE)
+
+# Own images are named by what there is to know without reading them: number of classes, image
+# shape, mean and standard deviation of the pixels, and a digest of images, labels and classes.
+_SIZE, _NUMBER = r"([1-9]\d{0,2})", r"([01]\.\d{4})"
+OWN = re.compile(f"images-{_SIZE}x([13])x{_SIZE}x{_SIZE}-{_NUMBER}-{_NUMBER}-[0-9a-f]{{16}}")
+
+
+def is_own(name: object) -> bool:
+    """True if a dataset's name is that of own images, see ``load_images``."""
+    return isinstance(name, str) and OWN.fullmatch(name) is not None
+
+
+def entry_of(name: str) -> Entry:
+    """Return what there is to know about a dataset of the catalogue, or about own images.
+
+    Own images have the sizes of the paper's first network, and their classes are numbers.
+
+    Raises:
+        ValueError: if the name is unknown.
+
+    Example:
+        >>> entry_of("images-2x3x32x48-0.4711-0.2000-0123456789abcdef").image_shape
+        (3, 32, 48)
+    """
+    if not is_own(name):
+        if name not in DATASETS:
+            raise ValueError(f"dataset must be one of {DATASETS}, got {name!r}")
+        return CATALOGUE[name]
+    n_classes, *shape, mean, std = OWN.fullmatch(name).groups()
+    classes = tuple(map(str, range(int(n_classes))))
+    return Entry(tuple(map(int, shape)), classes, pixel_mean=float(mean), pixel_std=float(std))

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qtlite.experiments.data.catalogue import CATALOGUE, DATASETS
+from qtlite.experiments.data.catalogue import CATALOGUE, DATASETS, entry_of, is_own
 from qtlite.experiments.data.torchvision import import_torchvision
 
 DATA_VARIABLE = "QTLITE_DATA"
@@ -99,9 +99,9 @@ def load_dataset(
     MNIST's network and its 13 qubits fit.
 
     Args:
-        name: of the catalogue.
-        folder: where torchvision keeps its datasets; if left out, the value of the environment
-            variable QTLITE_DATA, else "data". "digits" needs none.
+        name: of the catalogue, or of own images, see ``load_images``.
+        folder: where torchvision keeps its datasets, or the path of own images; if left out, the
+            value of the environment variable QTLITE_DATA, else "data". "digits" needs none.
         download: fetch missing files. Otherwise nothing is written.
 
     Raises:
@@ -116,6 +116,12 @@ def load_dataset(
         ((1500, 1, 28, 28), (297, 1, 28, 28))
     """
     path = find_files(name, folder, download=download)
+    if is_own(name):
+        from qtlite.experiments.data.images import load_images
+
+        if (found := load_images(path)).name != name:
+            raise ValueError(f"folder must hold the images {name}, got {found.name} in {path}")
+        return found
     return _load_digits() if CATALOGUE[name].torchvision_class is None else _read(name, path)
 
 
@@ -124,7 +130,7 @@ def find_files(
 ) -> Path:
     """Return the folder that ``load_dataset`` reads, with its files checked; same arguments."""
     path, missing = _look(name, folder)
-    if download and CATALOGUE[name].files:
+    if download and entry_of(name).files:
         _download(name, path)
     elif missing:
         raise FileNotFoundError(
@@ -132,7 +138,7 @@ def find_files(
             f"{', '.join(missing)}; load with download=True (--download), or point folder (--data) "
             f"or {DATA_VARIABLE} to where they are"
         )
-    for file, md5 in CATALOGUE[name].files.items():
+    for file, md5 in entry_of(name).files.items():
         with open(path / file, "rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
         if found.hexdigest() != md5:
@@ -216,10 +222,10 @@ def to_float(images: Tensor, mean: float = 0.5, std: float = 0.5) -> Tensor:
 
 def _look(name: str, folder: str | os.PathLike | None) -> tuple[Path, list[str]]:
     """The data folder, and the dataset's files that it lacks."""
-    if name not in DATASETS:
+    if name not in DATASETS and not is_own(name):
         raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {name!r}")
     path = Path(folder or os.environ.get(DATA_VARIABLE) or DATA_FOLDER).expanduser()
-    return path, [file for file in CATALOGUE[name].files if not (path / file).is_file()]
+    return path, [file for file in entry_of(name).files if not (path / file).is_file()]
 
 
 def _download(name: str, folder: Path) -> None:

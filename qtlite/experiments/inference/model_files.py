@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.data.catalogue import entry_of
 from qtlite.experiments.data.loading import load_dataset
 from qtlite.experiments.inference.tiny import ALL_FORMATS, tiny_format
 from qtlite.experiments.recipes import recipe_config
@@ -40,15 +40,14 @@ def describe(record: dict[str, Any]) -> dict[str, str]:
         ('0.9689', '457')
     """
     config = TrainConfig.from_dict(record["config"])
+    entry = entry_of(config.dataset)
     return {
         "record": record["id"],
         "model": f"QT-{config.n_blocks}" if config.model == "qt" else config.model,
         "dataset": config.dataset,
-        "classes": json.dumps(CATALOGUE[config.dataset].classes),
-        "input": "uint8 pixels, 0 to 255, shape (batch, {}, {}, {})".format(
-            *CATALOGUE[config.dataset].image_shape
-        ),
-        "output": f"logits, shape (batch, {len(CATALOGUE[config.dataset].classes)})",
+        "classes": json.dumps(record.get("classes", entry.classes)),
+        "input": "uint8 pixels, 0 to 255, shape (batch, {}, {}, {})".format(*entry.image_shape),
+        "output": f"logits, shape (batch, {len(entry.classes)})",
         "pixel_mean": repr(config.pixel_mean),
         "pixel_std": repr(config.pixel_std),
         "relu": json.dumps(config.relu),
@@ -105,7 +104,7 @@ def export_run(
     if existing := [str(path) for path in kinds if path.exists() and not overwrite]:
         raise FileExistsError(f"path must be new unless overwrite is on, got {existing}")
     generator = torch.Generator().manual_seed(0)
-    shape = (3, *CATALOGUE[config.dataset].image_shape)
+    shape = (3, *entry_of(config.dataset).image_shape)
     trained = Trained(
         FromPixels(run.classical, config.pixel_mean, config.pixel_std),
         torch.randint(256, shape, dtype=torch.uint8, generator=generator),

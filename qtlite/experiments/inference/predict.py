@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Literal, TypedDict
 import numpy as np
 from torch import nn
 
-from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.data.catalogue import entry_of
+from qtlite.experiments.data.images import read_array, read_picture
 from qtlite.experiments.inference.tiny import ALL_FORMATS
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.export import format_of
@@ -27,7 +26,7 @@ BATCH = 100  # images in memory at a time
 class About(TypedDict):
     """What every model file must say of itself."""
 
-    dataset: Literal[tuple(CATALOGUE)]
+    dataset: str
     classes: str
 
 
@@ -86,7 +85,8 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
     for text in (*classes, *about, *about.values()):
         if not text.isprintable():
             raise ValueError(f"model must hold printable text, got {text!a} in {path}")
-    shape = CATALOGUE[about["dataset"]].image_shape
+    with reading(path, "name its dataset", "model"):
+        shape = entry_of(about["dataset"]).image_shape
 
     def logits(pixels: np.ndarray) -> np.ndarray:
         with reading(path, "classify images of its dataset", "model"):
@@ -141,25 +141,15 @@ def read_images(
     if path.suffix.lower() == ".npy":
         images = _read_array(path, shape)
     elif path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-        images = _read_picture(path, shape)
+        images = read_picture(path, shape)[None].copy()
     else:
         raise ValueError(f"image must be a .png, .jpg or .npy file, got {path}")
     return 255 - images if invert else images
 
 
 def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Read a .npy file without believing its header: NumPy's loader makes room for what it says."""
     with reading(path, "be a whole .npy file of numbers", "image"):
-        content = io.BytesIO(path.read_bytes())
-        version = np.lib.format.read_magic(content)
-        versions = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        size, by_columns, kind = versions[version](content)
-        if min(size, default=1) < 0:
-            raise ValueError(f"shape {size}")
-        array = np.frombuffer(content.read(), kind).reshape(size, order="FC"[not by_columns])
+        array = read_array(path.read_bytes())
     if array.dtype != np.uint8:
         raise ValueError(f"image must be uint8, 0 to 255, got {array.dtype} in {path}")
     if shape[0] == 1 and array.shape[-2:] == shape[1:] and array.ndim in (2, 3):
@@ -169,30 +159,6 @@ def _read_array(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     if array.ndim != 4 or array.shape[1:] != shape or len(array) == 0:
         raise ValueError(f"image must have shape {shape}, got {array.shape} in {path}")
     return array.copy()
-
-
-def _read_picture(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """Decode a picture only if it has the right size: a small file can declare 2^31 pixels."""
-    from PIL import Image, ImageOps
-
-    mode, colours = ("L", "grey") if shape[0] == 1 else ("RGB", "RGB")
-    with (
-        reading(path, "be a whole picture", "image"),
-        warnings.catch_warnings(action="ignore"),  # about the size, which is checked here
-        Image.open(path, formats=("PNG", "JPEG")) as unread,
-        Image.open(path, formats=("PNG", "JPEG")) as picture,
-    ):
-        unread.verify()  # a PNG's checksums, which decoding passes over
-        found, (width, height) = picture.mode, picture.size
-        if found == mode and sorted(picture.size) == sorted(shape[1:]):
-            pixels = np.asarray(ImageOps.exif_transpose(picture), dtype=np.uint8)
-            height, width = pixels.shape[:2]
-    if found != mode or (height, width) != shape[1:]:
-        raise ValueError(
-            f"image must be {colours} (mode {mode}) of {shape[2]} x {shape[1]} pixels, "
-            f"got mode {found} of {width} x {height} in {path}"
-        )
-    return (pixels[None, None] if mode == "L" else pixels.transpose(2, 0, 1)[None]).copy()
 
 
 def prediction_table(names: list[str], logits: np.ndarray, classes: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qtlite.checks import check_count
 from qtlite.circuit import ry_only
 from qtlite.experiments.controls import ALL_CONTROLS
 from qtlite.experiments.models.sources import (
@@ -74,8 +75,7 @@ def build_control(
     """
     if name not in tuple(ALL_CONTROLS):
         raise ValueError(f"name must be one of {tuple(ALL_CONTROLS)}, got {name!r}")
-    if not (isinstance(n_blocks, int) and n_blocks >= 1):
-        raise ValueError(f"n_blocks must be a whole number of at least 1, got {n_blocks!r}")
+    check_count("n_blocks", n_blocks, 10_000)
     n_qubits = qubits_needed(sum(p.numel() for p in target.parameters()))
     n_states, n_circuit = 2**n_qubits, n_qubits * n_blocks
     n_trainable = n_circuit + mapping_size(n_qubits + 1, hidden)

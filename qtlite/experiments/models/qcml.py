@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qtlite import acceleration
 from qtlite.circuit import ry_linear_cnot, tensorcircuit_with
-from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.data.catalogue import entry_of
 from qtlite.experiments.models.targets import append_linear, convolutions
 
 
@@ -131,7 +131,7 @@ class QCML(nn.Sequential):
         generator: torch.Generator | None = None,
     ):
         part1, n_features = convolutions(dataset, relu=relu)
-        entry = CATALOGUE[dataset]
+        entry = entry_of(dataset)
         append_linear(part1, [n_features, *entry.qcml_linear, n_qubits], relu=relu)
         circuit = EncodedCircuit(n_qubits, n_blocks, generator=generator)
         part2 = nn.Linear(n_qubits, len(entry.classes))

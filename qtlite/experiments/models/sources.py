@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -133,34 +136,33 @@ class MatrixProductState(nn.Module):
             self.bonds[site] = max(self.bonds[site], left + 1)
             self.bonds[site + 1] = max(self.bonds[site + 1], right + 1)
         start, places, offset = [], [], 0
-        for site in range(n_qubits):
-            shape = (2, *self.bonds[site : site + 2])
-            for _ in range(2):
-                matrix = torch.empty(shape[1:])
-                start.append(nn.init.orthogonal_(matrix, generator=generator).flatten())
+        for site, (n_left, n_right) in enumerate(pairwise(self.bonds)):
+            pair = [torch.empty(n_left, n_right) for _ in range(2)]
+            for matrix in pair:
+                nn.init.orthogonal_(matrix, generator=generator)
+            start.append(torch.stack(pair, dim=1).flatten())
             places += [
-                offset + (bit * shape[1] + left) * shape[2] + right
+                offset + (left * 2 + bit) * n_right + right
                 for own, bit, left, right in trained
                 if own == site
             ]
-            offset += 2 * shape[1] * shape[2]
+            offset += n_left * 2 * n_right
         self.n_entries = offset
         self.register_buffer("places", torch.tensor(places), persistent=False)
         self.values = nn.Parameter(torch.cat(start)[self.places])
 
     def tensors(self) -> list[Tensor]:
-        """Return A_1 ... A_N, each of shape (2, left bond, right bond)."""
+        """Return A_1 ... A_N, each of shape (left bond, 2, right bond)."""
         flat = self.values.new_zeros(self.n_entries).scatter(0, self.places, self.values)
-        shapes = [(2, *self.bonds[site : site + 2]) for site in range(len(self.bonds) - 1)]
-        sizes = [2 * left * right for _, left, right in shapes]
-        parts = flat.split(sizes)
+        shapes = [(n_left, 2, n_right) for n_left, n_right in pairwise(self.bonds)]
+        parts = flat.split([math.prod(shape) for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def forward(self) -> Tensor:
         """Return p, shape (2**N,), summing to 1."""
         state = self.values.new_ones(1, 1)
         for tensor in self.tensors():  # state[i, right]: the product for the bits so far
-            state = torch.einsum("il,blr->ibr", state, tensor).flatten(0, 1)
+            state = (state @ tensor.flatten(1)).view(-1, tensor.shape[2])
         squares = state.flatten().square()
         return squares / squares.sum()
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from qtlite.experiments.data.catalogue import CATALOGUE
+from qtlite.experiments.data.catalogue import entry_of
 
 
 def paper_cnn(dataset: str, *, relu: bool = True) -> nn.Sequential:
@@ -33,7 +33,7 @@ def paper_cnn(dataset: str, *, relu: bool = True) -> nn.Sequential:
         285226
     """
     network, n_features = convolutions(dataset, relu=relu)
-    entry = CATALOGUE[dataset]
+    entry = entry_of(dataset)
     return append_linear(network, [n_features, *entry.linear, len(entry.classes)], relu=relu)
 
 
@@ -49,21 +49,24 @@ def convolutions(dataset: str, *, relu: bool = True) -> tuple[nn.Sequential, int
         n_features.
 
     Raises:
-        ValueError: if the dataset is unknown.
+        ValueError: if the dataset is unknown, or its images are too small.
 
     Example:
         >>> network, n_features = convolutions("mnist")
         >>> sum(p.numel() for p in network.parameters()), n_features
         (2620, 192)
     """
-    if dataset not in tuple(CATALOGUE):
-        raise ValueError(f"dataset must be one of {tuple(CATALOGUE)}, got {dataset!r}")
-    network, (n_in, *size) = nn.Sequential(), CATALOGUE[dataset].image_shape
-    for n_out, padding in CATALOGUE[dataset].convolutions:
+    entry = entry_of(dataset)
+    network, (n_in, *size) = nn.Sequential(), entry.image_shape
+    for n_out, padding in entry.convolutions:
         network.extend([nn.Conv2d(n_in, n_out, 5, padding=padding), nn.MaxPool2d(2)])
         if relu:  # after the pooling: the same result from a quarter of the numbers
             network.append(nn.ReLU())
         n_in, size = n_out, [(side + 2 * padding - 4) // 2 for side in size]
+    if min(size) < 1:
+        raise ValueError(
+            f"dataset must have images of 16 x 16 pixels at least for this CNN, got {dataset!r}"
+        )
     return network.append(nn.Flatten()), n_in * size[0] * size[1]
 
 

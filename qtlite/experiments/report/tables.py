@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
+from qtlite.experiments.controls import ALL_CONTROLS, CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import N_TRAIN, QCML_PARAMETERS, TABLE_NAMES, TABLES, PaperRow
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY, recipe_config
 from qtlite.experiments.records.query import (
@@ -178,9 +178,9 @@ def choices_table(runs: pd.DataFrame, dataset: str, n_blocks: int, **changes: ob
     """
     own = {"dataset": dataset, "n_blocks": n_blocks, "n_validation": 5000, "seed": 0, **changes}
     found = select(runs, vary=["learning_rate"], recipe="qtlite", **own)
-    rates = sorted(found[found.model.isin(["qt", *CONTROLS])].learning_rate.unique())
+    rates = sorted(found[found.model.isin(["qt", *ALL_CONTROLS])].learning_rate.unique())
     rows = []
-    for model in ("qt", *CONTROLS):
+    for model in ("qt", *ALL_CONTROLS):
         tried = found[found.model == model]
         chosen = recipe_config("qtlite", dataset, model=model, n_blocks=n_blocks).learning_rate
         cells = {

@@ -96,6 +96,8 @@ def resume(path: Path, run: Run) -> None:
         )
     try:
         run.model.load_state_dict(content["model"])
+        if lacking := run.model.state_dict().keys() - content["model"].keys():
+            raise ValueError(f"model must hold all that the run's does, got no {sorted(lacking)}")
         if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
             raise ValueError("model must have finite parameters, got NaN or infinity")
         run.optimiser.load_state_dict(content["optimiser"])

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from qtlite.experiments.bits.tiny_file import HEAD, coded
 from qtlite.experiments.config import TrainConfig
+from qtlite.experiments.data.catalogue import is_own
 from qtlite.experiments.data.loading import Dataset, to_float
 from qtlite.experiments.models.build import build_model, classical
 from qtlite.experiments.models.seeded import trained_integers
@@ -132,6 +133,8 @@ def train(
                 write_checkpoint(checkpoint, run)
     plain = classical(model)
     record = _record(run, plain, (images, labels), len(test_set[1]))
+    if is_own(config.dataset):
+        record["classes"] = list(dataset.classes)
     parts = [part for part in run.parts if part["epochs"]]
     record |= {name: parts[-1][name] for name in setting}
     if len(parts) > 1:  # several machines, commits, versions or numbers of threads

@@ -16,7 +16,7 @@ from qtlite.experiments.bits.entropy_coding import LARGEST
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
 
 EVERY = 20  # optimiser steps between roundings
-FINAL = 0.8  # of the rounding steps, after which all numbers are rounded
+FINAL = 0.97  # of the rounding steps, after which all numbers are rounded
 
 
 class RoundedAdam(FullMatrixAdam):

@@ -164,7 +164,7 @@ def load_model(model: nn.Module, path: Path) -> None:
     """
     try:
         model.load_state_dict(read_checkpoint(path)["model"])
-    except (LookupError, RuntimeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"runs must hold the run's checkpoint, got {path}: {in_one_line(error)}"
         ) from error

@@ -8,7 +8,6 @@ from typing import Any
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.controls import (
-    ALL_CONTROLS,
     CONTROL_ROWS,
     CONTROLS,
     PROBABILITY_CONTROLS,
@@ -26,13 +25,15 @@ PAPER_TABLES = {"table1": "mnist", "table2": "fashion_mnist", "table3": "cifar10
 # Learning rates to choose from: of each row's present rate, the next lower and the next higher.
 CHOICE_LEARNING_RATES = (0.0008, 0.002, 0.005, 0.0125, 0.03, 0.08, 0.2, 0.5, 1.25, 3.0, 8.0, 20.0)
 # Dataset, L, models and changes. The rates of the first row (full_matrix_adam) and of the second
-# (Adam) are chosen. The last two rows take over such rates, and show whether others would be
-# better: the circuit and the nearest controls at a depth between, and half the epochs of CIFAR-10.
+# (Adam) are chosen. The next two take over such rates, and show whether others would be better: the
+# circuit and the nearest controls at a depth between, and half the epochs of CIFAR-10. The last row
+# chooses those of the controls of one size, with a quarter of the epochs.
 CHOICE_ROWS: tuple[tuple[str, int, tuple[str, ...], Changes], ...] = (
-    ("mnist", 16, ("qt", *ALL_CONTROLS), {}),
+    ("mnist", 16, ("qt", *CONTROLS), {}),
     ("mnist", 121, ("qt", *CONTROLS), {}),
     ("mnist", 61, ("qt", "hashed", "random_subspace", "hypernetwork"), {}),
     ("cifar10", 19, ("qt",), {"epochs": 10}),
+    ("mnist", 16, tuple(PROBABILITY_CONTROLS), {"epochs": 5}),
 )
 
 MAX_SEEDS = 1000  # of a sweep
