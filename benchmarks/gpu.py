@@ -129,11 +129,11 @@ def training_steps() -> Iterator[dict[str, Any]]:
 
 def _parts(network: torch.nn.Module) -> dict[str, Any]:
     """Forward and backward of circuit, mapping net and normalisation, each alone."""
-    column = network.column().detach().requires_grad_()
+    column = network.feature(network.qnn())[: network.n_weights].detach().requires_grad_()
     flat = torch.randn(network.n_weights, device=DEVICE, requires_grad=True)
 
     def circuit() -> None:
-        network.column().sum().backward()
+        network.feature(network.qnn())[: network.n_weights].sum().backward()
 
     def mapping() -> None:
         network.mapping(column).sum().backward()

@@ -87,8 +87,8 @@ def as_frame(
 def select(runs: pd.DataFrame, vary: Iterable[str] = (), **values: Any) -> pd.DataFrame:
     """Return the runs that follow their recipe, except in the fields that are named here.
 
-    Where the recipe has changed since, a row's runs of today's recipe replace the older ones; without
-    any, the older runs stay, and ``format_accuracy`` marks them.
+    Where the recipe has changed since, a row's runs of today's recipe replace the older ones;
+    without any, the older runs stay, and ``format_accuracy`` marks them.
 
     Args:
         runs: from ``read_runs``.
