@@ -91,22 +91,26 @@ def write_sealed(save: Callable[..., None], content: Any, path: Path, header: di
     seal_file(path)
 
 
-def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, str]:
+def load_safetensors(
+    network: nn.Module, path: str | os.PathLike, *, foreign: bool = False
+) -> dict[str, str]:
     """Put a file's tensors into a network of the same structure.
 
     Args:
         network: changed in place.
-        path: what ``save_safetensors`` wrote, or another program; only the former has a checksum.
+        path: what ``save_safetensors`` wrote.
+        foreign: whether another program may have written the file: damage to its numbers is not
+            seen, since it has no checksum.
 
     Returns:
         The file's metadata.
 
     Raises:
-        ValueError: if the file is damaged, has NaN or infinite weights, or its tensors are not the
-            network's, or the network is no module.
+        ValueError: if the file is damaged, has no checksum, has NaN or infinite weights, or its
+            tensors are not the network's, or the network is no module.
         FileNotFoundError: if there is no such file.
     """
-    metadata = read_metadata(path)
+    metadata = read_metadata(path, foreign=foreign)
     from safetensors.torch import load_file, load_model
 
     check_module(network)
@@ -130,11 +134,11 @@ def check_types(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name!r} must be {own.dtype}, got {found.dtype}")
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """Read a file's strings and compare its checksum, if it has one.
+def read_metadata(path: str | os.PathLike, *, foreign: bool = False) -> dict[str, str]:
+    """Read a file's strings and compare its checksum.
 
     Raises:
-        ValueError: if the file is damaged.
+        ValueError: if the file is damaged, or has no checksum and is not ``foreign``.
         FileNotFoundError: if there is no such file.
     """
     require("safetensors")
@@ -142,6 +146,6 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
 
     with reading(path, "be a whole safetensors file"), safe_open(str(path), framework="pt") as file:
         metadata = dict(file.metadata() or {})
-    if metadata.pop("seal", None):
+    if metadata.pop("seal", None) or not foreign:
         check_seal(path)
     return metadata

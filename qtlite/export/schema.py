@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from qtlite.export.seal import MARK, check_seal
+
 T = TypeVar("T")
 
 
 def read_json(path: str | os.PathLike, kind: type[T], what: str) -> T:
-    """Read a JSON file whose content has a type.
+    """Read a JSON file whose content has a type, and compare its checksum, if it has one.
 
     NaN, Infinity, numbers beyond float64, text that is not UTF-8 and very deep nesting are errors.
 
@@ -27,8 +29,8 @@ def read_json(path: str | os.PathLike, kind: type[T], what: str) -> T:
         what: the content in words, for the error's text: "a run's record".
 
     Raises:
-        ValueError: if the file holds something else; one line names the file, the place and the
-            rule.
+        ValueError: if the file holds something else, or has changed since it was written; one line
+            names the file, the place and the rule.
         OSError: if the file cannot be read.
 
     Example:
@@ -40,6 +42,8 @@ def read_json(path: str | os.PathLike, kind: type[T], what: str) -> T:
         {'loss': 0.5}
     """
     content = Path(path).read_bytes()
+    if MARK.encode() in content:
+        check_seal(path)
     try:
         return msgspec.json.decode(content, type=kind)
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ import torch
 
 from qtlite.experiments.cli import main
 from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.records.records import read_record
 from qtlite.export import load_safetensors
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def test_a_recorded_run_is_not_repeated_whatever_its_name(tmp_path, capsys):
     folders = ["--runs", str(tmp_path / "runs"), "--records", str(tmp_path)]
     assert main([*QUICK, *folders]) == 0
     (path,) = tmp_path.glob("*.json")
-    record = json.loads(path.read_text()) | {"id": "of-old"}
+    record = read_record(path) | {"id": "of-old"}
     del record["config"]["augmentation"]  # as before there was a choice
     path.rename(tmp_path / "of-old.json").write_text(json.dumps(record))
     capsys.readouterr()

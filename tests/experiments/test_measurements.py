@@ -26,7 +26,7 @@ def taken(name="double"):
 
 def test_results_stand_beside_what_they_depend_on():
     found = taken()
-    assert set(found) == set(Measurement.__annotations__)
+    assert {*found, "seal"} == set(Measurement.__annotations__)  # writing adds the checksum
     assert found["results"] == {"twice": 6, "seed": 5}
     assert found["config"] == {"value": 3, "seed": 5}
     assert found["versions"]["torch"]
@@ -38,7 +38,7 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
     found = taken()
     path = write_measurement(found, tmp_path / "new")
     assert path.name == "double.json"
-    assert read_measurement(path) == found == json.loads(path.read_text())
+    assert read_measurement(path) == found
     write_measurement(taken("another"), path.parent)
     assert list(read_measurements(path.parent)) == ["another", "double"]
     assert len(list(path.parent.iterdir())) == 2
@@ -93,8 +93,13 @@ def test_a_measurement_without_a_seed_in_its_config_is_refused(tmp_path):
         read_measurement(path)
 
 
-def test_a_renamed_file_is_refused(tmp_path):
+def test_a_changed_or_renamed_file_is_refused(tmp_path):
     path = write_measurement(taken(), tmp_path)
+    content = path.read_text()
+    path.write_text(content.replace('"twice": 6', '"twice": 7'))
+    with pytest.raises(ValueError, match="must be a file as qtlite wrote it, got .*double.json"):
+        read_measurement(path)
+    path.write_text(content)
     path = path.rename(tmp_path / "other.json")
     with pytest.raises(ValueError, match="must hold the measurement of that name, got 'double'"):
         read_measurement(path)

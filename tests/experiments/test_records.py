@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,17 @@ from qtlite.experiments.records import records
 from qtlite.experiments.records.query import read_runs, select
 from qtlite.experiments.records.records import (
     COMMIT_VARIABLE,
+    SUMS,
     departures,
     environment,
+    read_record,
     read_records,
     record_id,
     recorded,
     write_json,
 )
 from qtlite.experiments.train.sweep import run_sweep
+from qtlite.export.seal import MARK
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +76,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
     config = recipe_config("qtlite", n_train=64, epochs=2, n_blocks=2, seed=3)
     (path,) = run_sweep([config], folder, folder, n_processes=1, progress=False)
-    return json.loads(path.read_text())
+    return read_record(path)
 
 
 def refused(folder, text):
@@ -176,6 +180,31 @@ def test_departures_name_the_fields_that_differ_from_the_recipe():
         "learning_rate",
         "n_validation",
     ]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new"), [('"train_loss": ', '"train_loss": 1'), ('"n_cores": ', '"n_cores": 1')]
+)
+def test_a_changed_record_is_refused_though_it_is_sound(finished, tmp_path, sealed, old, new):
+    path = tmp_path / "a.json"
+    write_json(path, finished, sealed=sealed)
+    if not sealed:  # as before records held a checksum
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        (tmp_path / SUMS).write_text(f"{digest}  a.json\n")
+    assert read_record(path) == finished
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match="path must be a file .*got .*a.json, which .*s"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["records", "measurements"])
+def test_every_file_of_the_book_has_a_checksum(folder):
+    """Its own, or an older one in ``sha256sum *.json > SHA256SUMS``, which is only added to."""
+    files = {path.name: path.read_text() for path in (ROOT / "book" / folder).glob("*.json")}
+    listed = (ROOT / "book" / folder / SUMS).read_text().split()[1::2]
+    assert [name for name, text in files.items() if MARK not in text and name not in listed] == []
+    assert files.keys() >= set(listed)
 
 
 def test_every_record_of_the_book_is_sound():

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.records.records import record_id
+from qtlite.experiments.records.records import read_record, record_id
 from qtlite.experiments.train.runs import NETWORK, check_network, missing_part
 from qtlite.experiments.train.sweep import run_to_files
 
@@ -76,7 +76,7 @@ def test_a_missing_network_matters_only_beside_its_record(trained, tmp_path):
 def test_a_record_with_an_older_id(trained, tmp_path):
     records = tmp_path / "records"
     put(trained, tmp_path, records / "old.json")
-    record = json.loads((records / "old.json").read_text()) | {"id": "old"}
+    record = read_record(records / "old.json") | {"id": "old"}
     (records / "old.json").write_text(json.dumps(record))
     assert missing_part(CONFIG, tmp_path, records) == (records / "old.json", None)
     (tmp_path / NAME).rename(tmp_path / "old")

@@ -10,9 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
-from qtlite.experiments.records.records import NotNegative, check_id, environment, write_json
+from qtlite.experiments.records.records import (
+    NotNegative,
+    Seal,
+    check_digest,
+    check_id,
+    environment,
+    write_json,
+)
 from qtlite.export.schema import check_content, read_json
 
 
@@ -26,6 +33,7 @@ class Measurement(TypedDict):
     versions: dict[str, str | None]
     hardware: dict[str, str | int | None]
     commit: str | None
+    seal: NotRequired[Seal]  # of the file: a measurement that was read has none
 
 
 def take_measurement(
@@ -69,7 +77,7 @@ def write_measurement(measurement: Mapping[str, Any], folder: Path) -> Path:
     """
     content = check_content(measurement, Measurement, "a measurement", "one to be written")
     path = folder / f"{check_id(content['name'], 'name')}.json"
-    write_json(path, content)
+    write_json(path, content, sealed=True)
     return path
 
 
@@ -77,9 +85,11 @@ def read_measurement(path: Path) -> Measurement:
     """Read what ``write_measurement`` wrote.
 
     Raises:
-        ValueError: if the file is something else; the message names it.
+        ValueError: if the file is something else or has changed since it was written; the message
+            names it.
     """
     content = read_json(path, Measurement, "a measurement")
+    check_digest(path, content)
     if content["name"] != path.stem:
         raise ValueError(f"{path} must hold the measurement of that name, got {content['name']!r}")
     if "seed" not in content["config"]:

@@ -21,14 +21,17 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.recipes import recipe_config
 from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line, read_json
+from qtlite.export.seal import MARK, OPEN_SEAL, seal_file
 
 COMMIT_VARIABLE = "QTLITE_COMMIT"
 PACKAGES = ("qtlite", "torch", "torchvision", "tensorcircuit-ng", "numpy", "numba", "triton")
+SUMS = "SHA256SUMS"  # digests of the files from before there was a checksum in each
 WITHOUT_BLOCKS = ("classical", "qcml")  # models that have no L
 
 Count = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Seal = Annotated[str, Meta(pattern=f"^{MARK}[0-9a-f]{{64}}$")]
 
 
 class Epoch(TypedDict):
@@ -65,11 +68,13 @@ class Record(TypedDict):
     history: Annotated[list[Epoch], Meta(min_length=1)]
     config: dict[str, Any]
     file_bytes: NotRequired[Count]  # of a run on a grid: length of its tiny file
+    classes: NotRequired[list[str]]  # of own images, which no catalogue describes
     departures: NotRequired[list[str]]  # fields that differed from the recipe when it ran
     versions: dict[str, str | None]
     hardware: dict[str, str | int | None]
     commit: str | None
     parts: NotRequired[list[dict[str, Any]]]  # of a run that was resumed on another machine
+    seal: NotRequired[Seal]  # of the file: a record that was read has none
 
 
 def record_id(config: TrainConfig) -> str:
@@ -116,40 +121,65 @@ def environment(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, sealed: bool = False) -> None:
     """Write JSON to a file atomically.
+
+    Args:
+        path: of the file.
+        content: of JSON's types; an object if it is to be sealed.
+        sealed: whether to add a checksum over the file, ``seal``, which reading compares.
 
     Raises:
         ValueError: if the content is not of JSON's types, or a number is NaN or infinite.
     """
     try:
+        content = content | {"seal": OPEN_SEAL} if sealed else content
         text = json.dumps(content, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"content of {path} must be finite JSON, got {error}") from error
-    write_text(path, text + "\n")
+    write_text(path, text + "\n", sealed=sealed)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, sealed: bool = False) -> None:
     """Write text to a file atomically, with the same bytes on every system."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
+        if sealed:
+            seal_file(unfinished)
 
 
 def read_record(path: Path) -> Record:
     """Read one run's record.
 
     Raises:
-        ValueError: if the file is not a record, or contradicts itself; the message names the file,
-            the place and the rule.
+        ValueError: if the file is not a record, contradicts itself, or has changed since it was
+            written; the message names the file, the place and the rule.
     """
     what = "a run's record"
     record = read_json(path, Record, what)
+    check_digest(path, record)
     try:
         check_id(record["id"])
         _check_against_config(record, TrainConfig.from_dict(record["config"]))
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"path must hold {what}, got {path}: {in_one_line(error)}") from error
     return record
+
+
+def check_digest(path: Path, content: dict[str, Any]) -> None:
+    """Remove a file's checksum from its content, or compare the file with its folder's ``SUMS``.
+
+    ``read_json`` has compared the checksum already.
+
+    Raises:
+        ValueError: if ``SUMS`` has another digest of the file.
+    """
+    listed = path.parent / SUMS
+    if content.pop("seal", None) is None and listed.is_file():
+        lines = listed.read_text(encoding="utf-8").splitlines()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if any(line[66:] == path.name and line[:64] != digest for line in lines):
+            raise ValueError(f"path must be a file that {listed} lists, got {path}, which differs")
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -121,7 +121,7 @@ def run_to_files(
         run = train(config, dataset, folder, device=device, progress=progress, line=line)
         note = {"record": run.record["id"]}
         network_path = save_safetensors(run.classical, folder / NETWORK, note, overwrite=True)
-        write_json(record_path, run.record)
+        write_json(record_path, run.record, sealed=True)
         return run.record, network_path
 
 
