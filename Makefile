@@ -3,6 +3,7 @@
 # make plain   tests of the method and the export without the engine
 # make train   train on digits, some seconds
 # make prove   what proves more but takes hours: malformed inputs, killed sweeps, fresh installs
+# make lock    renew requirements.lock: the newest packages with which book and tests pass
 # make bench   the speed comparisons
 # make pdf     the built book as one PDF: _build/qtlite.pdf
 # make triton  Triton, for the tests of the GPU's kernels without a GPU
@@ -21,10 +22,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # PyTorch's own index has the builds without CUDA. Asked for these two packages alone and only
 # once, it costs a second where it cannot be reached; pip then takes what else it knows of.
 TORCH := $$(grep -E '^torch(vision)?==' requirements.lock)
+NEWEST_TORCH := torch torchvision
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 10
 
 .DEFAULT_GOAL := help
-.PHONY: help book test plain prove train bench pdf triton repo2docker lint clean
+.PHONY: help book test plain prove newest lock train bench pdf triton repo2docker lint clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -60,6 +62,21 @@ prove: .prove/installed
 		sysconfig.get_path('purelib'))" > $$(echo .prove/lib/python*/site-packages)/locked.pth
 	$(PIP) --python .prove/bin/python install --quiet --no-build-isolation --editable '.[prove]'
 	@touch $@
+
+# a clone in .newest with the newest packages, and its lock with their versions
+newest:
+	rm -rf .newest && git clone --quiet . .newest && $(PYTHON) -m venv .newest/.venv
+	.newest/$(PIP) install --quiet $(TORCH_INDEX) $(NEWEST_TORCH)
+	cd .newest && $(PIP) install --quiet --editable '.[test]'
+	cd .newest && { grep '^#' ../requirements.lock; { grep ' ; ' ../requirements.lock; \
+		$(PIP) freeze --all --exclude-editable | grep -vE '^(pip|cuda|nvidia|triton)' | sed 's/+cpu//'; \
+		} | LC_ALL=C sort -f; } >requirements.lock
+	touch .newest/.venv/installed
+
+lock: newest
+	$(MAKE) -C .newest book test
+	cp .newest/requirements.lock .requirements.lock && mv .requirements.lock requirements.lock
+	rm -rf .newest
 
 pdf: .venv/installed
 	$(BIN)/python book/make_pdf.py

@@ -20,7 +20,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 INDEX = "https://download.pytorch.org/whl/cpu"  # builds without CUDA, where it can be reached
 CPU_ONLY = ["--extra-index-url", INDEX, "--retries", "0", "--timeout", "10"]
-BUILD = "from setuptools.build_meta import build_wheel; print(build_wheel({!r}))"
 DIGITS = """
 from PIL import Image
 from qtlite.experiments.data import load_dataset
@@ -52,9 +51,10 @@ def build(folder: Path) -> Path:
     shutil.copytree(ROOT / "qtlite", source / "qtlite")
     for name in ("pyproject.toml", "README.md", "LICENSE", "qtlite_command.py"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-c", BUILD.format(str(folder))]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=True)
-    return folder / done.stdout.split()[-1]
+    words = ["wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 class Environment:
