@@ -1,6 +1,11 @@
 """Studies: one module each; here, what chapters import."""
 
 from qtlite.experiments.studies.effective_rank import effective_rank as effective_rank
+from qtlite.experiments.studies.entanglement import amplitudes as amplitudes
+from qtlite.experiments.studies.entanglement import bond_needed as bond_needed
+from qtlite.experiments.studies.entanglement import entropy as entropy
+from qtlite.experiments.studies.entanglement import schmidt_rank as schmidt_rank
+from qtlite.experiments.studies.entanglement import schmidt_values as schmidt_values
 from qtlite.experiments.studies.generalization import (
     error_at_training_loss as error_at_training_loss,
 )
