@@ -206,3 +206,25 @@ def test_all_test_images_get_torchs_logits(page, site, name):
     assert (logits.argmax(1) == expected.argmax(1)).all()
     right = logits.argmax(1) == mnist.test_labels.numpy()
     assert right.mean() == float(json.loads(path.read_text())["metadata"]["accuracy"])
+
+
+def test_a_tiny_file_is_opened_and_a_damaged_one_refused(page, site, tmp_path, problems):
+    page.goto(f"{site}/book/draw.html")
+    content = (BOOK / "models" / "mnist-tiny.qt").read_bytes()
+    for name, bytes_ in (("whole", content), ("damaged", content[:-1] + b"\0")):
+        (tmp_path / f"{name}.qt").write_bytes(bytes_)
+    chosen = page.get_by_label("Open a .json or .qt file")
+    chosen.set_input_files(tmp_path / "whole.qt")
+    page.wait_for_function(
+        f"document.querySelector('.qtlite-answer').textContent.includes('{len(content)} bytes')"
+    )
+    answers = []
+    for _ in range(10):
+        answers.append(page.locator("#qtlite-draw").get_attribute("data-answer"))
+        page.get_by_role("button", name="Example").click()
+    assert sum(a == d for a, d in zip(answers, "3456789012", strict=True)) >= 7
+    chosen.set_input_files(tmp_path / "damaged.qt")
+    page.wait_for_function(
+        "document.querySelector('.qtlite-answer').textContent.includes('its checksum is wrong')"
+    )
+    assert problems == []
