@@ -23,7 +23,7 @@ from qtlite.experiments.recipes import RECIPES, recipe_config
 from qtlite.experiments.train.loop import evaluate
 from qtlite.experiments.train.runs import find_record, read_run
 from qtlite.experiments.train.sweep import run_to_files
-from qtlite.export import FORMATS, load_json, save_torch_export
+from qtlite.export import FORMATS, load_json, save_torch_export, to_openqasm
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 DIGITS_MODELS = {"qt": {"n_blocks": 2}, "classical": {"model": "classical"}}
@@ -66,6 +66,22 @@ def test_every_format_gives_the_recorded_accuracy(runs, name, tmp_path):
             assert abs(right.mean() - expected) < 0.05
         else:
             assert right.mean() == expected, chosen
+
+
+def test_the_circuit_of_a_run(runs, tmp_path, capsys):
+    folder, records = runs
+    options = ["--runs", str(folder), "--folder", str(tmp_path), "--name", "a", "--circuit"]
+    assert main(["export", str(folder / "qt.json"), *options]) == 0
+    printed, text = capsys.readouterr().out.splitlines(), (tmp_path / "a.qasm").read_text()
+    assert printed[0] == "13 qubits, 26 ry and 24 cnot gates, depth 16"  # before anything is run
+    assert text == to_openqasm(
+        read_run(folder / "qt.json", folder).model.qnn,
+        "\n".join([records["qt"]["id"], *printed[:3]]),
+    )
+    assert main(["export", str(folder / "qt.json"), *options]) == 2
+    assert "path must be new unless overwrite is on" in capsys.readouterr().err
+    assert main(["export", str(folder / "classical.json"), *options]) == 2
+    assert "record must be of a run with a circuit, got digits-classical" in capsys.readouterr().err
 
 
 def test_files_are_kept_unless_told_and_formats_known(runs, tmp_path):

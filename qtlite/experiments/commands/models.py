@@ -20,7 +20,11 @@ def export(parser: argparse.ArgumentParser) -> Run:
       qtlite export runs/RUN/record.json --to safetensors onnx pt2 json compressed
       qtlite export --book                      renew book/models from runs and book/records
     """
-    from qtlite.experiments.inference.model_files import export_book_models, export_run
+    from qtlite.experiments.inference.model_files import (
+        export_book_models,
+        export_circuit,
+        export_run,
+    )
     from qtlite.experiments.inference.tiny import ALL_FORMATS
     from qtlite.experiments.train.runs import find_record, read_run
 
@@ -31,18 +35,24 @@ def export(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--folder", type=Path, default=Path("."), help="the files go here")
     parser.add_argument("--name", help="of the files, without the ending (default: the run's id)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    parser.add_argument("--circuit", action="store_true", help="the circuit too, as OpenQASM 3")
     parser.add_argument("--book", action="store_true", help="renew the models of the book's pages")
     add(parser, "data", "runs", "records")
 
     def run(options: Any) -> None:
-        if options.book == (options.record is not None):
+        if options.book == (options.record is not None) or (options.book and options.circuit):
             raise ValueError("record must be given, or --book without it")
         if options.book:
             written = export_book_models(options.records, options.runs)
         else:
             record = find_record(options.record, options.records, options.runs)
+            found = read_run(record, options.runs)
+            if options.circuit:
+                name = options.name or found.record["id"]
+                path = options.folder / f"{name}.qasm"
+                print(f"{export_circuit(found, path, overwrite=options.overwrite)}\n{path}")
             written = export_run(
-                read_run(record, options.runs),
+                found,
                 options.folder,
                 options.to,
                 name=options.name,

@@ -16,7 +16,8 @@ from qtlite.experiments.inference.tiny import ALL_FORMATS, tiny_format
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import record_id, recorded
 from qtlite.experiments.train.runs import FinishedRun, find_record, read_run
-from qtlite.export import FORMATS, FromPixels, Trained
+from qtlite.export import FORMATS, FromPixels, Trained, describe_circuit, to_openqasm
+from qtlite.export.new_file import new_file
 
 # the models of the book's pages: file name -> changes of the qtlite recipe for MNIST
 BOOK_MODELS: dict[str, dict[str, Any]] = {
@@ -112,6 +113,22 @@ def export_run(
         lambda: load_dataset(config.dataset, data).train_images[:N_CALIBRATION].numpy(),
     )
     return {path: kind.write(trained, path, about) for path, kind in kinds.items()}
+
+
+def export_circuit(run: FinishedRun, path: Path, *, overwrite: bool = False) -> str:
+    """Write a run's circuit as OpenQASM 3, and return its gates, depth and shots in words.
+
+    Raises:
+        ValueError: if no circuit generates the run's network, see ``to_openqasm``.
+        FileExistsError: if the file exists and ``overwrite`` is off.
+    """
+    if run.model is None:
+        raise ValueError(f"record must be of a run with a circuit, got {run.record['id']}")
+    words = describe_circuit(run.model.qnn)
+    text = to_openqasm(run.model.qnn, f"{run.record['id']}\n{words}")
+    with new_file(path, overwrite) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+    return words
 
 
 def export_book_models(
