@@ -44,10 +44,6 @@ def test_what_is_written_is_read_and_nothing_else_is_left(tmp_path):
     assert len(list(path.parent.iterdir())) == 2
 
 
-def test_missing_folder_has_no_measurements(tmp_path):
-    assert read_measurements(tmp_path / "none") == {}
-
-
 def test_a_measurement_without_a_seed_is_refused():
     with pytest.raises(ValueError, match=r"config must have a seed, got \['value'\]"):
         take_measurement("double", double, {"value": 3})

@@ -8,6 +8,7 @@ import pytest
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records import records
+from qtlite.experiments.records.measurements import read_measurement, read_measurements
 from qtlite.experiments.records.query import read_runs, select
 from qtlite.experiments.records.records import (
     COMMIT_VARIABLE,
@@ -225,8 +226,25 @@ def test_runs_are_rows_of_a_dataframe(finished, tmp_path):
     assert select(runs, epochs=3, n_train=64).empty
 
 
-def test_missing_or_empty_folders_have_a_table_without_rows(tmp_path):
-    runs = read_runs(tmp_path / "none")
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (read_runs, "records"),
+        (read_measurements, "measurements"),
+        (lambda folder: read_measurement(Path(folder, "toy-noise.json")), "measurements"),
+    ],
+)
+def test_a_chapter_outside_of_the_book_is_told_where_to_run(tmp_path, monkeypatch, read, name):
+    monkeypatch.chdir(tmp_path)
+    message = f"{name} must be a folder, got no {tmp_path / name}: .*run them there"
+    with pytest.raises(FileNotFoundError, match=message):
+        read(Path(name))
+    monkeypatch.chdir(ROOT / "book")
+    assert len(read(Path(name))) > 0
+
+
+def test_empty_folders_have_a_table_without_rows(tmp_path):
+    runs = read_runs(tmp_path)
     assert len(runs) == len(select(runs, dataset="mnist", model="classical", n_blocks=None)) == 0
 
 

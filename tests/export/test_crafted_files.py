@@ -283,7 +283,8 @@ def entry(shape, end, kind="F32"):
     return {"dtype": kind, "shape": shape, "data_offsets": [0, end]}
 
 
-NOTE = {"__metadata__": {**ABOUT, "seal": OPEN_SEAL}}
+SEALED = {**ABOUT, "seal": OPEN_SEAL}
+NOTE = {"__metadata__": SEALED}
 SAFETENSORS = {
     "long-header": safetensors_file(NOTE, length=2**62),
     "deep-header": safetensors_file(b'{"a":' * 10**5 + b"0" + b"}" * 10**5),
@@ -292,10 +293,10 @@ SAFETENSORS = {
     "overflow": safetensors_file({**NOTE, "0.weight": entry([2**32, 2**32], 0)}),
     "empty-huge": safetensors_file({**NOTE, "0.weight": entry([0, 2**62], 0)}),
     "escape-name": safetensors_file({**NOTE, "\x1b[2J\u202e": entry([1], 4)}, b"\0" * 4),
-    "escape-note": safetensors_file({"__metadata__": {**ABOUT, "relu": "\x1b[2J"}}),
+    "escape-note": safetensors_file({"__metadata__": {**SEALED, "relu": "\x1b[2J"}}),
     "metadata-list": safetensors_file({"__metadata__": [1, 2]}),
     "no-metadata": safetensors_file({"a": entry([1], 4)}, b"\0" * 4),
-    "nan-std": safetensors_file({"__metadata__": {**ABOUT, "pixel_std": "nan"}}),
+    "nan-std": safetensors_file({"__metadata__": {**SEALED, "pixel_std": "nan"}}),
     "empty-file": b"",
 }
 

@@ -17,6 +17,7 @@ In a .safetensors file, the keys are those of its header; JSON inside a string i
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import pickle
@@ -60,6 +61,10 @@ def make_good_files(folder: Path) -> None:
     (folder / "tables").mkdir()
     shutil.copy(records[0], folder / "tables")
     shutil.copy(ROOT / "book" / "measurements" / "shots-mnist-L16.json", folder)
+    old = ("mnist.json", "shots-mnist-L16.json")  # from before there were checksums in such files
+    digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in old]
+    sums = "".join(f"{digest}  {name}\n" for digest, name in zip(digests, old, strict=True))
+    (folder / "SHA256SUMS").write_text(sums)
     entries = [{"dataset": "digits", "n_blocks": 2, "n_train": 64, "epochs": 1}]
     (folder / "sweep.json").write_text(json.dumps(entries))
     pixels = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)

@@ -7,8 +7,11 @@ category   answer
 =========  ====================================================================================
 refused    an error in one line that names the file
 same       accepted, with the numbers of the good file
-other      accepted with other numbers, in a file without a checksum or with a new one
-wrong      accepted with other numbers, against a checksum
+resealed   accepted with other numbers, under a new checksum that is right: a checksum finds
+           accidents, not forgery, since anybody can compute it
+input      accepted with other numbers, in a file that users bring, which has no checksum: a .jpg or
+           .npy picture, a list of runs; what such a file holds is what is asked for
+wrong      accepted with other numbers, anywhere else
 vague      an error that does not name the file, or has several lines
 raw        another exception, or the end of the process
 hung       no answer within 20 seconds
@@ -22,6 +25,7 @@ import argparse
 import os
 import random
 import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -35,13 +39,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from files import make_file, make_good_files
 from run import EXPECTED, SECONDS, ask, in_new_folder
 
+from qtlite.experiments.records.records import SUMS
 from qtlite.export.seal import MARK, OPEN_SEAL, seal_file
 
-CATEGORIES = ("refused", "same", "other", "wrong", "vague", "raw", "hung", "code ran")
+CATEGORIES = ("refused", "same", "resealed", "input", "wrong", "vague", "raw", "hung", "code ran")
 BAD = ("wrong", "vague", "raw", "hung", "code ran")
-CHECKED = ("net.json", "net.onnx", "net.angles.safetensors", "checkpoint.pt", "good.png")
-SEALED = ("net.json", "net.onnx", "net.angles.safetensors", "net.safetensors")
-TEXT = ("net.json", "mnist.json", "sweep.json", "shots-mnist-L16.json")
+INPUT = ("good.jpg", "good.npy", "sweep.json")
+TEXT = ("net.json", "record.json", "mnist.json", "sweep.json", "shots-mnist-L16.json")
 NUMBERS = (b"NaN", b"Infinity", b"1e999", b"-1", b"null", b'"text"', b"[]", b"{}", b"9" * 5000)
 
 
@@ -101,6 +105,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "net.angles.safetensors": _classifier,
     "classical.safetensors": _network,
     "checkpoint.pt": _checkpoint,
+    "record.json": _records,
     "mnist.json": _records,
     "sweep.json": _configs,
     "shots-mnist-L16.json": _measurement,
@@ -130,8 +135,8 @@ class Damage:
                 _expected[self.name] = read(make_file(self.name, good, folder))
         with in_new_folder() as folder:
             path = make_file(self.name, good, folder)
+            shutil.copy(good / SUMS, path.parent)  # digests of the two files without a checksum
             new_seal = damage(path, good, random.Random(f"{self.name} {self.seed}"))
-            content = path.read_bytes()
             _opened.clear()
             try:
                 found = read(path)
@@ -141,8 +146,7 @@ class Damage:
                 return "code ran", str(_opened)
         if _equal(found, _expected[self.name]):
             return "same", ""
-        checked = self.name in CHECKED or (MARK.encode() in content and "safetensors" in self.name)
-        return ("wrong" if checked and not new_seal else "other"), ""
+        return ("resealed" if new_seal else "input" if self.name in INPUT else "wrong"), ""
 
     def _refusal(self, error: BaseException) -> tuple[str, str]:
         text = f"{type(error).__name__}: {error}"
@@ -188,7 +192,7 @@ def damage(path: Path, good: Path, chance: random.Random) -> bool:
     ways += [_directory] if path.name == "checkpoint.pt" else []
     for _ in range(chance.choice((1, 1, 2, 3))):
         chance.choice(ways)(content, good, chance)
-    new_seal = path.name in SEALED and chance.random() < 0.5
+    new_seal = MARK.encode() in content and chance.random() < 0.5
     if new_seal:
         content = bytearray(re.sub(MARK.encode() + rb"[0-9a-f]{64}", OPEN_SEAL.encode(), content))
     path.write_bytes(content)

@@ -16,6 +16,7 @@ from qtlite.experiments.records.records import (
     NotNegative,
     Seal,
     check_digest,
+    check_folder,
     check_id,
     environment,
     write_json,
@@ -87,7 +88,9 @@ def read_measurement(path: Path) -> Measurement:
     Raises:
         ValueError: if the file is something else or has changed since it was written; the message
             names it.
+        FileNotFoundError: if its folder is missing; the message says where a chapter's is.
     """
+    check_folder(path.parent)
     content = read_json(path, Measurement, "a measurement")
     check_digest(path, content)
     if content["name"] != path.stem:
@@ -98,9 +101,11 @@ def read_measurement(path: Path) -> Measurement:
 
 
 def read_measurements(folder: Path) -> dict[str, Measurement]:
-    """Read every measurement of a folder, by name in alphabetical order; the folder may be missing.
+    """Read every measurement of a folder, by name in alphabetical order.
 
     Raises:
         ValueError: if a file is no measurement; the message names it.
+        FileNotFoundError: see ``read_measurement``.
     """
+    check_folder(folder)
     return {path.stem: read_measurement(path) for path in sorted(folder.glob("*.json"))}

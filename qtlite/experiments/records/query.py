@@ -18,6 +18,7 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.records.records import (
     WITHOUT_BLOCKS,
     Record,
+    check_folder,
     departures,
     read_records,
 )
@@ -32,14 +33,16 @@ def read_runs(folder: str | Path) -> pd.DataFrame:
     """Read a folder's records as a table.
 
     Args:
-        folder: holds records as ``*.json`` files; may be missing.
+        folder: holds records as ``*.json`` files.
 
     Returns:
         See ``as_frame``.
 
     Raises:
         ValueError: if a file is not a record; the message names the file, the place and the rule.
+        FileNotFoundError: if the folder is missing; the message says where a chapter's is.
     """
+    check_folder(Path(folder))
     path, decided = Path(folder) / DECISIONS, {}
     if path.exists():
         content = read_json(path, dict[str, list[str]], "departures and ids")

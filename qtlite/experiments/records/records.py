@@ -166,6 +166,19 @@ def read_record(path: Path) -> Record:
     return record
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a missing folder of results, as where a downloaded chapter runs by itself.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"{folder.name} must be a folder, got no {folder.absolute()}: the book's chapters read "
+            "theirs in the folder book of a copy of the repository, so run them there"
+        )
+
+
 def check_digest(path: Path, content: dict[str, Any]) -> None:
     """Remove a file's checksum from its content, or compare the file with its folder's ``SUMS``.
 
