@@ -12,6 +12,7 @@ from qtlite.experiments.recipes import CIFAR_HYPERNETWORK_RATE, WEIGHT_DECAY, re
 from qtlite.experiments.records.query import read_runs
 from qtlite.experiments.records.records import read_records, record_id
 from qtlite.experiments.report.tables import trial_rows
+from qtlite.experiments.train.runs import NETWORK
 from qtlite.experiments.train.sweep import run_sweep
 from qtlite.experiments.train.trials import (
     BASELINE_TRIAL,
@@ -92,6 +93,12 @@ def test_what_has_a_record_is_not_run_again(tmp_path):
     assert [path.stem for path in second] == [record_id(configs[1])]
     assert first[0].stat().st_mtime_ns == before
     assert sorted(record["seed"] for record in read_records(records)) == [0, 1]
+    networks = [runs / path.stem / NETWORK for path in (*first, *second)]
+    networks[0].unlink()  # which a record may do without
+    assert run_sweep(configs, runs, records, progress=False) == []
+    networks[1].write_bytes(networks[1].read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=f"as qtlite wrote it, got {networks[1]}, which has cha"):
+        run_sweep(configs, runs, records, progress=False)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -24,7 +24,7 @@ from qtlite.experiments.records.records import (
 )
 from qtlite.experiments.train.loop import train
 from qtlite.experiments.train.process import check_device
-from qtlite.experiments.train.runs import NETWORK
+from qtlite.experiments.train.runs import NETWORK, check_network
 from qtlite.experiments.train.workers import worker_line, worker_pool
 from qtlite.export import save_safetensors
 from qtlite.export.atomic import UNFINISHED
@@ -159,7 +159,8 @@ def run_sweep(
         The paths of the records that are new since the call.
 
     Raises:
-        ValueError: if ``worker_pool`` cannot be opened, or the device is missing on this machine.
+        ValueError: if ``worker_pool`` cannot be opened, the device is missing on this machine, or
+            the network of a recorded run is damaged.
         FileNotFoundError: if images are missing on this machine and ``download`` is off.
         RuntimeError: if runs failed; the message names each with its error.
     """
@@ -167,7 +168,10 @@ def run_sweep(
         check_device(device)
         if device != "cpu" and n_processes is None:
             n_processes = 1
-    done = recorded(records)
+    configs, done = list(configs), recorded(records)
+    for name in filter(None, map(done.get, configs)):
+        with suppress(FileNotFoundError):  # a record may be kept without its network
+            check_network(runs / name, name)
     waiting = {
         records / f"{record_id(config)}.json": config for config in configs if config not in done
     }
