@@ -1,7 +1,6 @@
-"""Second derivatives: what the engine's backward passes do when they are to be differentiated.
+"""Second derivatives: where a caller asks for a graph of the gradients (``create_graph=True``).
 
-The fused backward passes are not functions that autograd can differentiate. Where a caller asks for
-a graph of the gradients (``create_graph=True``), they are computed in plain PyTorch instead.
+Autograd cannot differentiate the engine's backward passes, so plain PyTorch computes them then.
 """
 
 from __future__ import annotations

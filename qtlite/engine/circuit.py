@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib.util import find_spec
@@ -117,46 +116,6 @@ class _Apply(torch.autograd.Function):
         return None, angle_gradients, state_gradients
 
 
-def apply_block(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
-    """Apply a block once for each row of angles, differentiably.
-
-    Args:
-        block: what ``read_block`` returned.
-        angles: the block's angles, shape (L, K), radians.
-        states: real amplitudes to start from, shape (B, 2**N), dtype and device of ``angles``.
-
-    Returns:
-        Amplitudes, shape (B, 2**N).
-
-    Raises:
-        ValueError: if the angles or states have another shape or dtype.
-    """
-    if states.ndim != 2 or states.shape[1] != 2**block.n_qubits or states.dtype != angles.dtype:
-        raise ValueError(
-            f"states must have shape (B, {2**block.n_qubits}) and dtype {angles.dtype} as angles, "
-            f"got {tuple(states.shape)} and {states.dtype}"
-        )
-    return _Apply.apply(block, block.step_angles(angles), states)
-
-
-class _Expect(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, block: RealBlock, angles: Tensor, qubits: Tensor, keep: bool) -> Tensor:
-        ctx.block, ctx.engine = block, loops_for(angles.device, angles.dtype)
-        values, finals = ctx.engine.expectations(block, angles, qubits, keep)
-        ctx.save_for_backward(angles, qubits, finals)
-        return values
-
-    @staticmethod
-    def backward(ctx, gradients: Tensor):
-        if torch.is_grad_enabled():
-            angles, qubits, _ = ctx.saved_tensors
-            function = partial(_plain_expectations, ctx.block)
-            return None, *differentiable_gradients(function, (angles, qubits), gradients), None
-        found = ctx.engine.expectations_adjoint(ctx.block, *ctx.saved_tensors, gradients)
-        return None, *found, None
-
-
 @torch_loops.without_autocast
 def expectations(prepared: Prepared, angles: Tensor, qubits: Tensor) -> Tensor | None:
     """<Z> of each qubit for the block applied L times to product states.
@@ -166,13 +125,13 @@ def expectations(prepared: Prepared, angles: Tensor, qubits: Tensor) -> Tensor |
     Args:
         prepared: what ``prepare_circuit`` returned.
         angles: the block's angles, shape (L, K), radians.
-        qubits: the amplitudes of each qubit's |0> and |1>, complex, shape (B, N, 2).
+        qubits: each one's amplitudes of |0> and |1>, complex as ``angles`` are real, (B, N, 2).
 
     Returns:
         Shape (B, N), dtype of ``angles``; None where the engine cannot run the block.
 
     Raises:
-        ValueError: if the angles or qubits have another shape, or not the same precision.
+        ValueError: if the angles are no floats, or of another shape.
 
     Example:
         >>> from qtlite.circuit import ry_linear_cnot
@@ -184,30 +143,11 @@ def expectations(prepared: Prepared, angles: Tensor, qubits: Tensor) -> Tensor |
     block = prepared.block
     if block is None:
         return None
-    if qubits.ndim != 3 or qubits.shape[1:] != (block.n_qubits, 2):
-        raise ValueError(
-            f"qubits must have shape (batch, {block.n_qubits}, 2), got {tuple(qubits.shape)}"
-        )
     step_angles = block.step_angles(angles)
-    if qubits.dtype != angles.dtype.to_complex():
-        raise ValueError(
-            f"qubits must have dtype {angles.dtype.to_complex()} beside angles of {angles.dtype}, "
-            f"got {qubits.dtype}"
-        )
-    parts = torch.view_as_real(qubits.resolve_conj())
-    if len(step_angles) and hasattr(loops_for(angles.device, angles.dtype), "expectations"):
-        # all at once, an image at a time in the cache
-        keep = torch.is_grad_enabled() and (angles.requires_grad or qubits.requires_grad)
-        return _Expect.apply(block, step_angles, parts, keep)
-    return _plain_expectations(block, step_angles, parts, _Apply.apply)
-
-
-def _plain_expectations(
-    block: RealBlock, angles: Tensor, qubits: Tensor, apply: Callable = torch_loops.apply
-) -> Tensor:
-    """<Z> of each qubit, of qubits' real and imaginary parts, shape (B, N, 2, 2)."""
-    states = product_states(torch.view_as_complex(qubits))
-    parts = apply(block, angles, torch.cat([states.real, states.imag]))
+    states = qubits.new_ones(len(qubits), 1)
+    for qubit in qubits.unbind(dim=1):  # the tensor product of each row's qubits
+        states = (states[:, :, None] * qubit[:, None, :]).flatten(1)
+    parts = _Apply.apply(block, step_angles, torch.cat([states.real, states.imag]))
     found = parts.square().view(2, *states.shape).sum(dim=0)
     return found @ _signs(block.n_qubits, found.device, found.dtype)
 
@@ -218,25 +158,6 @@ def _signs(n_qubits: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # cached tensors must not be inference tensors
         bits = torch.arange(2**n_qubits)[:, None] >> torch.arange(n_qubits - 1, -1, -1) & 1
         return (1 - 2 * bits).to(device=device, dtype=dtype)
-
-
-def product_states(qubits: Tensor) -> Tensor:
-    """The tensor product of each row's qubits.
-
-    Args:
-        qubits: the amplitudes of each qubit's |0> and |1>, shape (B, N, 2).
-
-    Returns:
-        Shape (B, 2**N), dtype and device of ``qubits``.
-
-    Example:
-        >>> product_states(torch.tensor([[[1.0, 0.0], [0.6, 0.8]]]))
-        tensor([[0.6000, 0.8000, 0.0000, 0.0000]])
-    """
-    states = qubits.new_ones(len(qubits), 1)
-    for qubit in qubits.unbind(dim=1):
-        states = (states[:, :, None] * qubit[:, None, :]).flatten(1)
-    return states
 
 
 class _Probabilities(torch.autograd.Function):

@@ -12,8 +12,7 @@ threads always gives the same sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
@@ -25,7 +24,7 @@ from torch.nn import functional as F
 
 from qtlite.engine.again import differentiable_gradients
 from qtlite.engine.compiled.compiling import can_compile
-from qtlite.engine.offsets import Offsets, join
+from qtlite.engine.threads import share_out
 from qtlite.mapping import mapping_inputs
 
 MAX_STORED = 2**19  # of all layers' outputs: so few are stored for the backward pass
@@ -56,7 +55,7 @@ def map_column(
     if found is None:
         return None
     layout, tensors = found
-    if column.ndim != 1 or not 1 <= len(column) <= 2**layout.n_bits:
+    if column.ndim != 1 or not 1 <= len(column) <= 2 ** (layout.features[0] - 1):
         return None
     if any(each.dtype != torch.float32 or not each.is_cpu for each in (column, *tensors)):
         return None
@@ -67,21 +66,15 @@ def map_column(
 class NetLayout:
     """Layer sizes; ``rounded`` and below are padded to a multiple of TILE."""
 
-    features: np.ndarray  # of the inputs and after each layer
-    offsets: Offsets  # the weights and biases
+    features: list[int]  # of the inputs and after each layer
     has_tanh: np.ndarray  # of each layer
-
-    @cached_property
-    def n_bits(self) -> int:
-        """Inputs but the last."""
-        return int(self.features[0]) - 1
 
     @cached_property
     def rounded(self) -> np.ndarray:
         """As ``features``; the first property that needs Numba."""
-        from qtlite.engine.compiled.mapping import rounded_up
+        from qtlite.engine.compiled.mapping import TILE
 
-        return rounded_up(self.features)
+        return -(-np.array(self.features) // TILE) * TILE
 
     @cached_property
     def n_parameters(self) -> int:
@@ -93,22 +86,41 @@ class NetLayout:
         """Of all layers."""
         return int(self.rounded[1:].sum())
 
-    def n_blocks(self, n_rows: int) -> int:
-        """Number of blocks that ``n_rows`` rows fill."""
+    def split(self, packed: np.ndarray) -> list[np.ndarray]:
+        """Views of packed parameters: each layer's weight and bias, without idle features."""
+        views, place = [], 0
+        for layer, (n_in, n_out) in enumerate(pairwise(self.rounded.tolist())):
+            end = place + n_in * n_out
+            weight = packed[place:end].reshape(n_out, n_in)
+            views.append(weight[: self.features[layer + 1], : self.features[layer]])
+            views.append(packed[end : end + self.features[layer + 1]])
+            place = end + n_out
+        return views
+
+    def pack(self, tensors: Iterable[Tensor]) -> np.ndarray:
+        """Inverse of ``split``, with 0 for idle features."""
+        packed = np.zeros(self.n_parameters, np.float32)
+        for view, tensor in zip(self.split(packed), tensors, strict=True):
+            view[...] = tensor.numpy(force=True)
+        return packed
+
+    def tables(self, n: int) -> np.ndarray:
+        """Memory for ``n`` blocks of rows, see ``compiled.mapping.forward``."""
+        from qtlite.engine.compiled.mapping import ROWS, TILE
+        from qtlite.engine.compiled.vectors import empty_vectors
+
+        n_lines = self.n_outputs + TILE + int(self.rounded[0])
+        return empty_vectors(n * n_lines * ROWS, np.empty(0, np.float32)).reshape(n, n_lines, ROWS)
+
+    def division(self, n_rows: int) -> tuple[int, int, bool]:
+        """Blocks and threads for ``n_rows`` rows; are all outputs kept for the backward pass?"""
         from qtlite.engine.compiled.mapping import ROWS
 
-        return -(-n_rows // ROWS)
-
-    def n_shares(self, n_rows: int) -> int:
-        """Number of threads for ``n_rows`` rows."""
+        n_blocks = -(-n_rows // ROWS)
         works = n_rows * self.n_parameters > PARALLEL_WORK
-        return min(torch.get_num_threads(), self.n_blocks(n_rows)) if works else 1
-
-    def is_stored(self, n_rows: int) -> bool:
-        """Whether all layers' outputs are few enough to keep them for the backward pass."""
-        from qtlite.engine.compiled.mapping import ROWS
-
-        return self.n_blocks(n_rows) * ROWS * self.n_outputs <= MAX_STORED
+        n_shares = min(torch.get_num_threads(), n_blocks) if works else 1
+        stored = n_blocks == n_shares or n_blocks * ROWS * self.n_outputs <= MAX_STORED
+        return n_blocks, n_shares, stored
 
 
 def read_net(net: nn.Sequential) -> tuple[NetLayout, list[Tensor]] | None:
@@ -119,7 +131,7 @@ def read_net(net: nn.Sequential) -> tuple[NetLayout, list[Tensor]] | None:
 
     Example:
         >>> layout, tensors = read_net(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)))
-        >>> layout.features.tolist(), [tuple(tensor.shape) for tensor in tensors]
+        >>> layout.features, [tuple(tensor.shape) for tensor in tensors]
         ([3, 4, 1], [(4, 3), (4,), (1, 4), (1,)])
     """
     tensors: list[Tensor] = []
@@ -147,8 +159,8 @@ def _lay_out(has_tanh: tuple[bool, ...], shapes: tuple[torch.Size, ...]) -> NetL
         bias != weight[:1] for weight, bias in pairs
     ):
         return None
-    features = np.array([weights[0][1], *(n_outputs for n_outputs, _ in weights)])
-    return NetLayout(features, Offsets(shapes), np.array(has_tanh))
+    features = [weights[0][1], *(n_outputs for n_outputs, _ in weights)]
+    return NetLayout(features, np.array(has_tanh))
 
 
 _FORWARDS = (nn.Sequential.forward, nn.Linear.forward, nn.Tanh.forward)
@@ -176,7 +188,7 @@ def is_plain(module: nn.Module) -> bool:
 
 def _plain(layout: NetLayout, bit_values: tuple[float, float], column: Tensor, *tensors: Tensor):
     """The same in plain PyTorch."""
-    values = mapping_inputs(column, layout.n_bits, bit_values)
+    values = mapping_inputs(column, layout.features[0] - 1, bit_values)
     for weight, bias, tanh in zip(tensors[::2], tensors[1::2], layout.has_tanh, strict=True):
         values = F.linear(values, weight, bias)
         values = values.tanh() if tanh else values
@@ -190,30 +202,22 @@ class _CompiledMLP(torch.autograd.Function):
     ) -> Tensor:
         from qtlite.engine.compiled import mapping as loops
 
-        packed = loops.pack(join(tensors), layout.features)
         n_rows = len(column)
-        n_blocks, n_shares = layout.n_blocks(n_rows), layout.n_shares(n_rows)
-        stored = layout.is_stored(n_rows)
-        n_tables, n_lines = n_blocks if stored else n_shares, layout.n_outputs + loops.TILE
-        tables = loops.empty_tables(n_tables, n_lines)
+        n_blocks, n_shares, stored = layout.division(n_rows)
         # the last hidden outputs of tables that are not stored: little, but they cost a big product
         keeps = not stored and len(layout.has_tanh) > 1 and not layout.has_tanh[-1]
-        last_hidden = np.empty(
-            (n_blocks if keeps else 0, layout.rounded[-2], loops.ROWS), np.float32
-        )
-        bits = (layout.n_bits, *map(np.float32, bit_values))
         ctx.kept = (
-            bits,
+            (layout.features[0] - 1, *map(np.float32, bit_values)),
             column.contiguous().numpy(force=True),
             layout.rounded,
             layout.has_tanh,
-            packed,
-            tables,
-            last_hidden,
+            layout.pack(tensors),
+            layout.tables(n_blocks if stored else n_shares),
+            np.empty((n_blocks if keeps else 0, layout.rounded[-2], loops.ROWS), np.float32),
         )
         outputs = np.empty(n_rows, np.float32)
-        _share_out(n_shares, lambda share: loops.forward(*ctx.kept, outputs, *share))
-        ctx.layout, ctx.bit_values, ctx.n_shares = layout, bit_values, n_shares
+        share_out(n_shares, lambda share: loops.forward(*ctx.kept, outputs, share, n_shares))
+        ctx.layout, ctx.bit_values, ctx.division = layout, bit_values, (n_shares, stored)
         ctx.save_for_backward(column, *tensors)
         return torch.from_numpy(outputs)
 
@@ -225,21 +229,12 @@ class _CompiledMLP(torch.autograd.Function):
         if torch.is_grad_enabled():
             plain = partial(_plain, ctx.layout, ctx.bit_values)
             return None, None, *differentiable_gradients(plain, ctx.saved_tensors, output_gradients)
-        layout, n_shares, wanted = ctx.layout, ctx.n_shares, ctx.needs_input_grad[2]
+        layout, (n_shares, stored), wanted = ctx.layout, ctx.division, ctx.needs_input_grad[2]
+        slopes = layout.tables(n_shares) if stored else ctx.kept[5]
         sums = np.zeros((n_shares, layout.n_parameters))
         column_gradients = np.empty(len(column) if wanted else 0, np.float32)
         given = output_gradients.contiguous().numpy(force=True)
-        arguments = (*ctx.kept, given, sums, column_gradients)
-        _share_out(n_shares, lambda share: loops.backward(*arguments, *share))
-        parameters = loops.unpack(sums.sum(0), layout.features)
-        gradients = layout.offsets(torch.from_numpy(parameters))
-        return None, None, torch.from_numpy(column_gradients) if wanted else None, *gradients
-
-
-def _share_out(n_shares: int, work: Callable[[tuple[int, int]], None]) -> None:
-    """Call ``work((0, n_shares))``, ``work((1, n_shares))``, ..., each in a thread of its own."""
-    if n_shares == 1:
-        work((0, 1))
-        return
-    with ThreadPoolExecutor(n_shares) as pool:
-        list(pool.map(work, ((share, n_shares) for share in range(n_shares))))
+        arguments = (*ctx.kept, given, slopes, sums, column_gradients)
+        share_out(n_shares, lambda share: loops.backward(*arguments, share, n_shares))
+        found = [torch.from_numpy(each.astype(np.float32)) for each in layout.split(sums.sum(0))]
+        return None, None, torch.from_numpy(column_gradients) if wanted else None, *found

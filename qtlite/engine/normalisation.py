@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from qtlite.engine.again import differentiable_gradients
 from qtlite.engine.compiled.compiling import can_compile
-from qtlite.engine.offsets import Offsets, join
 from qtlite.inject import split_weights
 from qtlite.normalisation import WeightScale, normalise_weights
 
@@ -27,7 +27,7 @@ class TargetLayout:
 
     shapes: Mapping[str, torch.Size]
     scales: Mapping[str, WeightScale]
-    offsets: Offsets
+    places: list[tuple]  # of each tensor: shape, strides and where it starts
     tensors: np.ndarray  # those that are not empty, see compiled.normalisation.forward
     used_scales: np.ndarray
     n_rows: int  # in all tensors
@@ -51,19 +51,17 @@ def prepare_normalisation(
     """
     if scheme != "row":
         return None
-    offsets = Offsets(shapes.values())
-    tensors, used = [], []
-    for start, size, (name, shape) in zip(
-        offsets.starts, offsets.sizes, shapes.items(), strict=True
-    ):
+    places, tensors, used, start = [], [], [], 0
+    for name, shape in shapes.items():
+        size = prod(shape)
+        places.append((shape, torch.empty(shape, device="meta").stride(), start))
         if size > 0:
             n_rows = shape[0] if scales[name].has_rows else 0
             tensors.append((start, n_rows, size // max(n_rows, 1)))
             used.append((scales[name].scale, scales[name].centre))
+        start += size
     n_rows = sum(n_rows for _, n_rows, _ in tensors)
-    return TargetLayout(
-        shapes, scales, offsets, np.array(tensors), np.array(used), n_rows, sum(offsets.sizes)
-    )
+    return TargetLayout(shapes, scales, places, np.array(tensors), np.array(used), n_rows, start)
 
 
 def normalise(layout: TargetLayout, numbers: Tensor) -> dict[str, Tensor] | None:
@@ -107,7 +105,8 @@ class _Normalise(torch.autograd.Function):
         loops.forward(values, layout.tensors, layout.used_scales, outputs, ctx.inverse_deviations)
         outputs, ctx.layout = torch.from_numpy(outputs), layout
         ctx.save_for_backward(numbers, outputs)
-        return layout.offsets(outputs)
+        # three times faster than split and view
+        return tuple(outputs.as_strided(*place) for place in layout.places)
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
@@ -117,7 +116,8 @@ class _Normalise(torch.autograd.Function):
         layout = ctx.layout
         if torch.is_grad_enabled():
             return *differentiable_gradients(layout.plain, (numbers,), gradients), None
-        flat = join(gradients)
+        # forced: gradients can be negated in name only
+        flat = np.concatenate([each.numpy(force=True) for each in gradients], axis=None)
         loops.backward(
             flat,
             layout.tensors,

@@ -36,9 +36,7 @@ class RealBlock:
     n_qubits: int  # N
     rotated: np.ndarray  # (S, N) bool: does step s turn qubit q at all
     sources: np.ndarray  # (S, 2**N) int32: after the gather, new[i] = signs[i] * old[sources[i]]
-    inverse_sources: (
-        np.ndarray
-    )  # (S, 2**N) int32: old[j] = inverse_signs[j] * new[inverse_sources[j]]
+    inverse_sources: np.ndarray  # likewise: old[j] = inverse_signs[j] * new[inverse_sources[j]]
     signs: np.ndarray | None  # (S, 2**N) int8, or None where every sign is +1
     inverse_signs: np.ndarray | None
     coefficients: np.ndarray  # (S, N, K): the angle of step s on qubit q is coefficients @ angles
@@ -70,12 +68,7 @@ class RealBlock:
         if self._takes_angles_as_they_are:
             return angles
         coefficients, offsets = self._affine_map(angles)
-        if ((self.coefficients != 0).sum(-1) == 1).all():
-            # one angle each, as is usual: a copy, where a matrix product would wake all threads
-            scales, which = coefficients.sum(-1), coefficients.abs().argmax(-1)
-            own = angles.index_select(1, which.flatten()).unflatten(1, which.shape)
-            return (own * scales + offsets).flatten(0, 1)
-        # no matrix product, which autocast would do in less precision
+        # no matrix product: autocast would do it in less precision, and it would wake all threads
         return ((coefficients * angles[:, None, None]).sum(-1) + offsets).flatten(0, 1)
 
     def _affine_map(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +166,7 @@ def _append(
         steps.rotate(target, coefficients / 2, offset / 2)
     else:
         matrix = _constant_real_matrix(gate, checks)
-        if _is_signed_permutation(matrix):
+        if np.abs(np.abs(matrix) - np.abs(matrix).round()).max() < TOLERANCE:
             steps.permute(matrix, qubits)
         elif len(qubits) == 1:
             # a real orthogonal 2 x 2 matrix is Ry(a), or Ry(a) after a flip of the sign of |1>
@@ -234,10 +227,6 @@ def _constant_real_matrix(gate: dict, checks: list[dict]) -> np.ndarray:
     if np.abs(matrix.real @ matrix.real.T - np.eye(size)).max() > TOLERANCE:
         raise NotRealAmplitude(f"{where} must be unitary for the engine")
     return matrix.real
-
-
-def _is_signed_permutation(matrix: np.ndarray) -> bool:
-    return bool(np.abs(np.abs(matrix) - np.abs(matrix).round()).max() < TOLERANCE)
 
 
 class _Steps:

@@ -61,7 +61,7 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
 def apply_adjoint(
     block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """Walk back from the final states and the loss's gradients with respect to them.
+    """Undo the steps on the final states and the loss's gradients with respect to them.
 
     Args:
         block: S steps on N qubits.

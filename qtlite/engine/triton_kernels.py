@@ -67,9 +67,6 @@ def _passes(n_qubits: int) -> tuple[_Pass, ...]:
     return tuple(passes)
 
 
-# ------------------------------------------------------------------------------------------ kernels
-
-
 @triton.jit
 def _places(FIRST: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):  # noqa: N803
     """Where this program's amplitudes are: those of equal column one after another."""
@@ -150,9 +147,6 @@ def _backward(
     tl.store(output_gradients + place, gradient)
 
 
-# ----------------------------------------------------------------------------------------- launches
-
-
 @triton.jit
 def _set_to_zero(number):
     tl.store(number, 0.0)
@@ -177,7 +171,7 @@ def apply(block: RealBlock, angles: Tensor, states: Tensor) -> Tensor:
 def apply_adjoint(
     block: RealBlock, angles: Tensor, states: Tensor, gradients: Tensor, *, initial: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """Walk back from the final states and their gradients; see ``torch_loops.apply_adjoint``."""
+    """Undo the steps on the final states and their gradients; see ``torch_loops.apply_adjoint``."""
     if states.numel() > MAX_AMPLITUDES:
         return torch_loops.apply_adjoint(block, angles, states, gradients, initial=initial)
     if len(angles) == 0 or len(states) == 0:
@@ -268,9 +262,6 @@ def _tables(block: RealBlock, like: Tensor) -> _Tables:
                 torch.as_tensor(block.rotated, device=like.device),
             )
     return tables[key]
-
-
-# ------------------------------------------------------------------------------------------- graphs
 
 
 class _Recording:

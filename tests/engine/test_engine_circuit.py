@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,11 @@ from hypothesis import strategies as st
 from qtlite import engine
 from qtlite.circuit import build_circuit, ry_linear_cnot
 from qtlite.engine import circuit as fused
+from qtlite.engine import threads
 from qtlite.engine import torch_loops as fused_torch
-from qtlite.engine.compiled import apply as walk_loops
 from qtlite.engine.compiled import circuit as fused_numba
-from qtlite.engine.compiled import compiling
-from qtlite.engine.compiled import plan as walk_plan
+from qtlite.engine.compiled import compiling, divided
+from qtlite.engine.compiled import plan as compiled_plan
 from qtlite.engine.compiled.compiling import can_compile, compiled
 from qtlite.engine.read_block import read_block
 
@@ -196,7 +197,7 @@ def assert_same(found, expected, tolerance):
         torch.testing.assert_close(ours.double(), theirs.double(), rtol=0, atol=tolerance * scale)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(circuits())
 def test_both_engines_agree_on_any_real_circuit(circuit):
     n_qubits, gates = circuit
@@ -210,7 +211,7 @@ def test_both_engines_agree_on_any_real_circuit(circuit):
         assert_same(by_fused(module, block, *single), exact, 1e-5)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(circuits(max_qubits=5))
 def test_any_real_circuit_against_three_references(circuit):
     n_qubits, gates = circuit
@@ -237,9 +238,9 @@ def everything(n_qubits):
     ]
 
 
-@pytest.mark.parametrize(("n_qubits", "whole"), [(13, None), (16, None), (13, 2**9), (16, 2**9)])
+@pytest.mark.parametrize(("n_qubits", "whole"), [(13, None), (16, 2**9)])
 def test_large_circuits_against_references(n_qubits, whole, monkeypatch):
-    monkeypatch.setattr(walk_plan, "WHOLE", whole or walk_plan.WHOLE)
+    monkeypatch.setattr(compiled_plan, "WHOLE", whole or compiled_plan.WHOLE)
     gates = everything(n_qubits)
     angles, weights = sample(n_qubits)
     block = read_block(block_of(gates), n_qubits, N_ANGLES)
@@ -250,13 +251,6 @@ def test_large_circuits_against_references(n_qubits, whole, monkeypatch):
     rounded = single[0].detach().double().requires_grad_()
     exact = by_fused(fused_torch, block, rounded, single[1].double())
     assert_same(by_fused(fused_numba, block, *single), exact, 1e-5)
-
-
-def test_states_that_do_not_fit_are_refused():
-    block = read_block(ry_linear_cnot, 3, 3)
-    for states in (torch.ones(1, 4), torch.ones(8), torch.ones(1, 8, dtype=torch.float64)):
-        with pytest.raises(ValueError, match=r"states must have shape \(B, 8\) and dtype"):
-            fused.apply_block(block, torch.ones(1, 3), states)
 
 
 @pytest.mark.parametrize(
@@ -274,17 +268,17 @@ def test_angles_that_do_not_fit_are_refused(angles):
 def test_no_states_are_no_states(n_blocks):
     block = read_block(ry_linear_cnot, 3, 3)
     angles = torch.ones(n_blocks, 3, requires_grad=True)
-    final = fused.apply_block(block, angles, torch.zeros(0, 8))
-    assert final.shape == (0, 8)
-    final.sum().backward()
+    values = expected_z(block, angles, torch.zeros(0, 3, 2, dtype=torch.cfloat))
+    assert values.shape == (0, 3)
+    values.sum().backward()
     assert (angles.grad == 0).all()
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
     """The loops' ways through a state that is larger than the cache, for smaller ones."""
-    monkeypatch.setattr(walk_plan, "WHOLE", walk_loops.COLUMN)
-    monkeypatch.setattr(walk_plan, "CHUNK", walk_loops.COLUMN)
+    monkeypatch.setattr(compiled_plan, "WHOLE", divided.COLUMN)
+    monkeypatch.setattr(compiled_plan, "CHUNK", divided.COLUMN)
 
 
 def upwards(circuit, angles):
@@ -310,7 +304,7 @@ def reversed_signs(circuit, angles):
 def test_permutations_in_place_and_not(block_function, n_states, dtype, tolerance, small_chunks):
     n_qubits = 13
     block = read_block(block_function, n_qubits, n_qubits)
-    plan, _ = walk_plan.lay_out(block, torch.zeros(5, n_qubits, dtype=dtype).numpy())
+    plan, _ = compiled_plan.lay_out(block, torch.zeros(5, n_qubits, dtype=dtype).numpy())
     assert block.n_steps == 1
     assert plan.shape[2] > 0
     assert (plan.n_moves == 0) == (block_function is not upwards)
@@ -333,14 +327,13 @@ def test_any_real_circuit_in_chunks(circuit):
     angles, weights = sample(n_qubits)
     block = read_block(block_of(gates), n_qubits, N_ANGLES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(walk_plan, "WHOLE", walk_loops.COLUMN)
-        patch.setattr(walk_plan, "CHUNK", walk_loops.COLUMN)
+        patch.setattr(compiled_plan, "WHOLE", divided.COLUMN)
+        patch.setattr(compiled_plan, "CHUNK", divided.COLUMN)
         found = by_fused(fused_numba, block, angles, weights)
     assert_same(found, by_tensorcircuit(n_qubits, block_of(gates), angles, weights), 1e-10)
 
 
-@pytest.mark.parametrize("n_qubits", [14, 17, 20])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_qubits", "dtype"), [(17, torch.float64), (19, torch.float32)])
 def test_engines_agree_at_every_depth_of_the_memory_hierarchy(n_qubits, dtype):
     block = read_block(block_of(everything(n_qubits)), n_qubits, N_ANGLES)
     found = by_fused(fused_numba, block, *sample(n_qubits, dtype, n_blocks=1))
@@ -355,20 +348,6 @@ def test_many_blocks_in_float32_keep_five_digits():
     block = read_block(ry_linear_cnot, 13, 13)
     exact = by_fused(fused_torch, block, rounded, single[1].double())
     assert_same(by_fused(fused_numba, block, *single), exact, 1e-5)
-
-
-@pytest.mark.parametrize(("module", "n_qubits"), [(fused_numba, 7), (fused_torch, 3)])
-def test_gradients_match_finite_differences(module, n_qubits, monkeypatch):
-    monkeypatch.setattr(fused, "loops_for", lambda *_: module)
-    block = read_block(block_of(everything(n_qubits)), n_qubits, N_ANGLES)
-    angles, _ = sample(n_qubits)
-    states = torch.randn(3, 2**n_qubits, dtype=torch.float64, requires_grad=True)
-    directions = torch.randn(3, 2**n_qubits, dtype=torch.float64)
-
-    def readout(angles, states):
-        return (fused.apply_block(block, angles, states) * directions).sum(1)
-
-    assert torch.autograd.gradcheck(readout, (angles, states))
 
 
 def sample_qubits(n_states, n_qubits, dtype=torch.complex128):
@@ -407,19 +386,6 @@ def test_expectations_of_a_large_circuit_whatever_the_engine(dtype):
     assert_same(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("block_function", [ry_linear_cnot, upwards, reversed_signs])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_expectations_in_chunks(block_function, dtype, small_chunks):
-    block = read_block(block_function, 12, 12)
-    angles, _ = sample(12, dtype, n_angles=12)
-    arguments = angles, sample_qubits(3, 12, dtype.to_complex()), torch.randn(12)
-    plan, _ = walk_plan.lay_out(block, angles.detach().numpy(), gap=0)
-    assert plan.shape[2] > 0
-    found = expectations(fused_numba, block, *arguments)
-    expected = expectations(fused_torch, block, *arguments)
-    assert_same(found, expected, 1e-5 if dtype == torch.float32 else 1e-12)
-
-
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
 @pytest.mark.parametrize("n_qubits", [3, 7])
 def test_gradients_of_expectations_match_finite_differences(module, n_qubits, monkeypatch):
@@ -427,30 +393,6 @@ def test_gradients_of_expectations_match_finite_differences(module, n_qubits, mo
     block = read_block(block_of(everything(n_qubits)), n_qubits, N_ANGLES)
     inputs = sample(n_qubits)[0], sample_qubits(2, n_qubits)
     assert torch.autograd.gradcheck(lambda *pair: expected_z(block, *pair), inputs)
-
-
-def test_expectations_keep_states_only_for_a_gradient_and_survive_two():
-    block = read_block(ry_linear_cnot, 7, 7)
-    angles, qubits = sample(7, n_angles=7)[0], sample_qubits(3, 7)
-    values = expected_z(block, angles, qubits)
-    with torch.no_grad():
-        alone = expected_z(block, angles, qubits)
-    assert torch.equal(values, alone)
-    assert alone.grad_fn is None
-    first, second = (
-        torch.autograd.grad(values.sum(), [angles, qubits], retain_graph=True) for _ in range(2)
-    )
-    assert all(map(torch.equal, first, second))
-    parts = torch.view_as_real(qubits)
-    assert len(fused_numba.expectations(block, block.step_angles(angles), parts, False)[1]) == 0
-
-
-def test_bad_qubits():
-    block = read_block(ry_linear_cnot, 2, 2)
-    with pytest.raises(ValueError, match=r"qubits must have shape \(batch, 2, 2\), got \(3, 2\)"):
-        expected_z(block, torch.zeros(1, 2), torch.zeros(3, 2))
-    with pytest.raises(ValueError, match=r"qubits must have dtype .*64 .* got torch.complex128"):
-        expected_z(block, torch.zeros(1, 2), sample_qubits(3, 2))
 
 
 @pytest.mark.parametrize("module", [fused_numba, fused_torch])
@@ -503,7 +445,7 @@ def test_nan_comes_out_where_nan_goes_in(module, where):
 @pytest.mark.parametrize("n_states", [1, 40])
 def test_threads_do_not_change_one_bit(n_states, monkeypatch):
     monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
-    monkeypatch.setattr(walk_plan, "WHOLE", walk_plan.CHUNK)
+    monkeypatch.setattr(compiled_plan, "WHOLE", compiled_plan.CHUNK)
     monkeypatch.setattr(fused_numba, "SHARED", 0)
     monkeypatch.setattr(fused_numba, "SHARED_WORK", 0)
     n_qubits = 17 if n_states == 1 else 9
@@ -511,24 +453,11 @@ def test_threads_do_not_change_one_bit(n_states, monkeypatch):
     angles = torch.rand(6, n_qubits)
     states, gradients = torch.randn(2, n_states, 2**n_qubits)
     results = []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
+    for n_threads in (1, 2, 3):
+        torch.set_num_threads(n_threads)
+        monkeypatch.setattr(threads, "_busy_until", [0.0])
         final = fused_numba.apply(block, angles, states)
         results.append((final, *fused_numba.apply_adjoint(block, angles, final, gradients)))
-    for found in results[1:]:
-        assert all(map(torch.equal, found, results[0]))
-
-
-def test_threads_do_not_change_one_bit_of_expectations(monkeypatch):
-    monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
-    block = read_block(ry_linear_cnot, 9, 9)
-    arguments = sample(9, torch.float32, n_angles=9)[0], sample_qubits(40, 9, torch.cfloat)
-    results = []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
-        results.append(expectations(fused_numba, block, *arguments, torch.ones(9)))
     for found in results[1:]:
         assert all(map(torch.equal, found, results[0]))
 
@@ -545,8 +474,8 @@ def test_a_forked_process_can_go_on(monkeypatch):
     monkeypatch.setattr(fused_numba, "PARALLEL_WORK", 0)
     monkeypatch.setattr(fused_numba, "SHARED", 0)
     monkeypatch.setattr(fused_numba, "SHARED_WORK", 0)
-    monkeypatch.setattr(walk_plan, "WHOLE", walk_plan.CHUNK)
-    monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
+    monkeypatch.setattr(compiled_plan, "WHOLE", compiled_plan.CHUNK)
+    monkeypatch.setattr(threads, "_busy_until", [0.0])
     torch.set_num_threads(2)
     block = read_block(ry_linear_cnot, 17, 17)
     probabilities(block, torch.ones(2, 17))
@@ -583,7 +512,7 @@ def test_memory_does_not_grow_with_the_blocks():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("n_qubits", [3, 9, 14])
-@pytest.mark.parametrize("steep", [math.pi, -math.pi, math.pi + 1e-6, 3 * math.pi, 9.0])
+@pytest.mark.parametrize("steep", [math.pi, -math.pi, math.pi + 1e-6, 9.0])
 def test_half_angles_without_cosines_cost_no_accuracy_and_no_sign(
     n_qubits, steep, dtype, tolerance, small_chunks
 ):
@@ -597,11 +526,9 @@ def test_half_angles_without_cosines_cost_no_accuracy_and_no_sign(
     weights = torch.randn(2, 2**n_qubits, generator=generator, dtype=torch.float64)
 
     def run(module, dtype):
-        leaves = [angles.to(dtype).requires_grad_(), state.to(dtype).requires_grad_()]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fused, "loops_for", lambda *_: module)
-            final = fused.apply_block(block, *leaves)
-            return final.detach(), *torch.autograd.grad((final * weights.to(dtype)).sum(), leaves)
+        leaves = [angles.to(dtype), state.to(dtype)]
+        final = module.apply(block, *leaves)
+        return final.detach(), *module.apply_adjoint(block, *leaves[:1], final, weights.to(dtype))
 
     for ours, exact in zip(run(fused_numba, dtype), run(fused_torch, torch.float64), strict=True):
         assert (ours - exact).abs().max() <= tolerance * exact.abs().max()
@@ -688,19 +615,17 @@ def test_autocast_does_not_reach_the_circuit(module, monkeypatch):
         torch.testing.assert_close(cast, plain, rtol=0, atol=0)
 
 
-def test_a_helper_that_dies_is_not_waited_for(two_threads, monkeypatch):
+def test_a_worker_that_dies_is_not_waited_for(monkeypatch):
     """Its error is the caller's, where before the caller would have waited for ever."""
 
     def loops(queue, is_worker):
-        claimed, done, _ = queue
+        claimed, *_ = queue
         if is_worker:
             claimed[0] = 1
             raise MemoryError("none left")
-        while not claimed[0]:
-            pass
-        walk_loops.wait_for_all(claimed, done, 1)
+        while not claimed[0] or not claimed[-1]:
+            time.sleep(0.001)
 
-    queue = walk_loops.new_queue.py_func(0, (16, 4, 0, 0), 0)
-    monkeypatch.setattr(fused_numba, "_busy_until", [0.0])
+    monkeypatch.setattr(threads, "_busy_until", [0.0])
     with pytest.raises(MemoryError, match="none left"):
-        fused_numba._run_with_workers(loops, (queue,), fused_numba.PARALLEL_WORK + 1, 2)
+        threads.run_with_workers(loops, (divided.new_queue(0, (16, 5, 1, 0), 0),), 2)

@@ -69,8 +69,7 @@ def assert_same(found, expected, dtype):
         ),
     ],
 )
-@pytest.mark.parametrize("n_states", [1, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_states", "dtype"), [(1, torch.float32), (3, torch.float64)])
 def test_the_kernels_do_what_torch_does(block_function, n_qubits, n_states, dtype):
     block, angles, states, gradients = sample(block_function, n_qubits, 3, n_states, dtype)
     ours = [tensor.to(DEVICE) for tensor in (angles, states, gradients)]
@@ -144,10 +143,9 @@ def test_one_qubit_and_no_blocks():
 
 def test_gradients_match_finite_differences(monkeypatch):
     monkeypatch.setattr(fused, "loops_for", lambda *_: fused_triton)
-    block = read_block(signed_steps, 3, 2)
+    prepared = fused.Prepared(read_block(signed_steps, 3, 2), "")
     angles = torch.randn(1, 2, dtype=torch.float64, device=DEVICE, requires_grad=True)
-    states = torch.randn(1, 8, dtype=torch.float64, device=DEVICE, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda a, s: fused.apply_block(block, a, s), (angles, states))
+    assert torch.autograd.gradcheck(lambda angles: fused.probabilities(prepared, angles), angles)
 
 
 # --------------------------------------------------------------------------- what needs a GPU

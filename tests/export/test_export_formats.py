@@ -68,7 +68,13 @@ def trained(name):
     return model.eval(), x, make
 
 
-@pytest.mark.parametrize("name", TARGETS)
+QUICK = ("conv", "lstm", "encoder")  # writing each twice takes seconds: the others in make prove
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TARGETS],
+)
 def test_every_injected_target_as_onnx_and_pt2(name, tmp_path):
     model, x, _ = trained(name)
     plain = model.to_classical()

@@ -56,9 +56,7 @@ def make(n_qubits, n_blocks, dtype, seed, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    ("n_qubits", "n_blocks"), [(1, 3), (2, 1), (3, 4), (5, 2), (8, 3), (10, 5)]
-)
+@pytest.mark.parametrize(("n_qubits", "n_blocks"), [(1, 3), (2, 1), (5, 2), (9, 3)])
 def test_fused_tensorcircuit_pennylane_and_dense_agree(n_qubits, n_blocks, dtype):
     seed = 100 * n_qubits + n_blocks
     fused, other = (make(n_qubits, n_blocks, dtype, seed) for _ in range(2))

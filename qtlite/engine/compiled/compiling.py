@@ -69,3 +69,5 @@ def _sources() -> str:
 
 # with sums in any order, or they would not be vectorised
 compiled_sums = partial(compiled, fastmath={"reassoc", "contract"})
+# as a part of each function that calls it: saves compiling it by itself
+inlined = partial(compiled, inline="always")

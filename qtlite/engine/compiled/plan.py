@@ -1,4 +1,4 @@
-"""What a walk through a circuit does, step by step: from angles to gates, and back to gradients."""
+"""What is done to a state, step by step: from angles to gates, and back to their gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qtlite.engine.compiled.apply import Permutations, n_moves
+from qtlite.engine.compiled.apply import Permutations, Vectors
 from qtlite.engine.compiled.compiling import compiled
 from qtlite.engine.compiled.vectors import VECTOR_BYTES
 from qtlite.engine.read_block import RealBlock
@@ -27,29 +27,35 @@ _known_tables: weakref.WeakKeyDictionary[RealBlock, dict] = weakref.WeakKeyDicti
 
 
 class Gates(NamedTuple):
-    """The rotations of a walk's steps."""
+    """The rotations of the steps."""
 
     tan: np.ndarray  # (steps, N), of half the angles
     scale: np.ndarray  # (steps,), the product of their cosines
 
 
 class Plan(NamedTuple):
-    """What else a walk does, step by step."""
+    """The part that does not depend on the angles."""
 
     shape: tuple[int, int, int, int]  # lanes, n_bits, n_high, gap
     permutations: Permutations
-    order: np.ndarray  # (steps,), which of them comes before each step's rotations
+    vectors: Vectors | None  # where each permutation takes vectors as a whole
+    rotated: np.ndarray  # (kinds, N), whether a qubit has a rotation
+    turned: np.ndarray  # (kinds, N), whether the sweep that begins at a qubit rotates any
+    order: np.ndarray  # (steps,), which permutation comes before each step's rotations
     last: int  # the one at the end, or -1
     kinds: np.ndarray  # (steps,), each one's number in the block
-    rotated: np.ndarray  # (kinds, N), whether a qubit has a rotation
     first: np.ndarray  # each angle row's step: where it became two, the first
     idle: int  # qubits in front that a small circuit lacks
-    n_moves: int  # how often a walk takes the state to another array, its end left aside
 
-    def walk(self, gates: Gates) -> tuple:
-        """The arguments of ``walk`` that the plan and the gates know."""
-        rotations = (gates.tan, gates.scale, self.rotated)
-        return self.shape, self.permutations, self.order, self.last, self.kinds, rotations
+    def loops(self, gates: Gates) -> tuple:
+        """The arguments of the loops that do not depend on the memory."""
+        turns = (gates.tan, gates.scale, self.turned)
+        return self.shape, self.permutations, self.vectors, self.order, self.kinds, turns
+
+    @property
+    def n_moves(self) -> int:
+        """How often the state goes to another array, its end left aside."""
+        return int((self.permutations.n_cycles[self.order] == 0).sum())
 
     @property
     def size(self) -> int:
@@ -63,12 +69,8 @@ class Plan(NamedTuple):
         return self.size * len(self.order)
 
 
-def lay_out(
-    block: RealBlock, angles: np.ndarray, *, back: bool = False, gap: int = GAP
-) -> tuple[Plan, Gates]:
-    """Lay out a walk through the block's steps, or ``back`` from their end; angles (steps, N).
-
-    Of a divided state, there are ``gap`` vectors behind each chunk.
+def lay_out(block: RealBlock, angles: np.ndarray, *, back: bool = False) -> tuple[Plan, Gates]:
+    """Lay out the block's steps, or ``back`` from their end; angles (steps, N).
 
     A rotation is cos * [[1, -tan], [tan, 1]]: without the cosine, one multiply-add an amplitude.
     A step's cosines all multiply its amplitudes as they are loaded. Where that would leave too
@@ -76,31 +78,31 @@ def lay_out(
     """
     angles = np.ascontiguousarray(angles)
     known = _known_plans.setdefault(block, {})
-    key = len(angles), angles.itemsize, back, gap
+    key = len(angles), angles.itemsize, back
     if key not in known:
         known[key] = _without_gates(block, *key)
     plan = known[key]
-    kinds, rotated, idle = plan.kinds, plan.rotated, plan.idle
-    tan, scale, smallest = _gates(angles, 0.5, back, rotated, kinds, idle, angles)
+    gates, smallest = _gates(plan, angles, 0.5, back, angles.dtype)
     if smallest < MIN_SCALE:
         half = (-0.5 if back else 0.5) * (angles[::-1] if back else angles).astype(np.float64)
-        n_steps = 1 + (np.abs(scale) < MIN_SCALE)
-        turns = np.where(block.rotated[kinds] & (n_steps == 2)[:, None], np.rint(half / np.pi), 0)
+        n_steps = 1 + (np.abs(gates.scale) < MIN_SCALE)
+        turns = np.where(
+            block.rotated[plan.kinds] & (n_steps == 2)[:, None], np.rint(half / np.pi), 0
+        )
         half -= np.pi * turns  # which changes the sign of the state and nothing else
         signs = 1 - 2 * (turns.sum(axis=1) % 2)
         first = n_steps.cumsum() - n_steps
         half = np.repeat(half / n_steps[:, None], n_steps, axis=0)
-        kinds = np.repeat(kinds, n_steps)
+        kinds = np.repeat(plan.kinds, n_steps)
         order = np.full(len(kinds), block.n_steps)  # the identity
         order[first] = plan.order
-        moves = n_moves(plan.permutations, order)
-        plan = plan._replace(order=order, kinds=kinds, first=first, n_moves=moves)
-        tan, scale, _ = _gates(half, 1.0, False, rotated, kinds, idle, angles)
-        scale[first] *= signs
-    return plan, Gates(tan, scale)
+        plan = plan._replace(order=order, kinds=kinds, first=first)
+        gates, _ = _gates(plan, half, 1.0, False, angles.dtype)
+        gates.scale[first] *= signs
+    return plan, gates
 
 
-def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool, gap: int) -> Plan:
+def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool) -> Plan:
     """Return the part of a plan that does not depend on the angles.
 
     The first sweep needs 8 vectors: smaller circuits get idle qubits in front.
@@ -113,57 +115,53 @@ def _without_gates(block: RealBlock, n_steps: int, itemsize: int, back: bool, ga
     chunk = n_vectors if n_vectors <= WHOLE else max(CHUNK, n_vectors // MAX_CHUNKS)
     n_bits = chunk.bit_length() - 1
     n_high = vector_bits - n_bits
-    shape = (lanes, n_bits, n_high, gap * lanes if n_high > 0 else 0)
-    permutations, rotated = _tables(block, back, shape, idle)
-    kinds, order, last, first = _steps(n_steps, block.n_steps, back)
-    moves = n_moves(permutations, order)
-    return Plan(shape, permutations, order, last, kinds, rotated, first, idle, moves)
-
-
-def _steps(
-    n_steps: int, n_kinds: int, back: bool
-) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
-    """Each step's number in the block, the permutation before it, the last one, and a range."""
-    steps = np.arange(n_steps)
+    shape = (lanes, n_bits, n_high, GAP * lanes if n_high > 0 else 0)
+    tables, steps = _tables(block, back, shape, idle), np.arange(n_steps)
     if back:  # undo each step: its permutation, then its rotations
-        kinds = np.ascontiguousarray(steps[::-1] % n_kinds)
-        return kinds, kinds, -1, steps
-    kinds = steps % n_kinds
+        kinds = np.ascontiguousarray(steps[::-1] % block.n_steps)
+        return Plan(shape, *tables, kinds, -1, kinds, steps, idle)
+    kinds = steps % block.n_steps
     order = np.roll(kinds, 1)
-    order[0] = n_kinds  # nothing to permute before the first rotations
-    return kinds, order, int(kinds[-1]), steps
+    order[0] = block.n_steps  # nothing to permute before the first rotations
+    return Plan(shape, *tables, order, int(kinds[-1]), kinds, steps, idle)
 
 
 def angle_gradients(plan: Plan, gates: Gates, overlaps: np.ndarray) -> np.ndarray:
-    """From the overlaps of a walk back, shape of ``gates.tan``."""
-    sequence = _sequence(plan.shape)
-    return _gradients(overlaps, gates.tan, plan.first, sequence, plan.rotated, plan.idle)
+    """The angles' gradients, the last step's first, from the overlaps of an adjoint pass.
+
+    Overlaps are those of a state and a gradient that were scaled by all cosines and have grown by
+    those of the qubits that were rotated before this one: both lack the cosines of the others.
+    """
+    sequence = np.concatenate(_sweeps(plan.shape))
+    found = np.zeros((len(plan.first), plan.rotated.shape[1] - plan.idle), gates.tan.dtype)
+    _fill_gradients(found, overlaps, gates.tan, plan.first, sequence, plan.rotated, plan.idle)
+    return found
 
 
 @cache
-def _sequence(shape: tuple[int, int, int, int]) -> np.ndarray:
-    """The qubits in the order in which ``walk`` rotates them."""
+def _sweeps(shape: tuple[int, int, int, int]) -> list[range]:
+    """The qubits that are rotated together, in the order in which this is done."""
     lanes, n_bits, n_high, _ = shape
-    n_qubits = n_high + n_bits + lanes.bit_length() - 1
-    qubit = n_high + n_bits - 3
-    sequence = list(range(qubit, n_qubits))
-    while qubit > n_high:
-        first = max(qubit - 3, n_high)
-        sequence += range(first, qubit)
-        qubit = first
-    return np.array([*sequence, *range(n_high)])
+    first = n_high + n_bits - 3
+    low = [range(max(q - 3, n_high), q) for q in range(first, n_high, -3)]
+    high = [range(q, min(q + 3, n_high)) for q in range(0, n_high, 3)]
+    return [range(first, n_high + n_bits + lanes.bit_length() - 1), *low, *high]
+
+
+def _gates(plan: Plan, angles: np.ndarray, part: float, back: bool, dtype) -> tuple[Gates, float]:
+    """The gates of ``part`` of the angles, and the smallest product of cosines.
+
+    ``back`` takes the last step first and turns it back.
+    """
+    tan = np.zeros((len(angles), plan.rotated.shape[1]), dtype)
+    scale = np.empty(len(angles), dtype)
+    smallest = _fill_gates(tan, scale, angles, part, back, plan.rotated, plan.kinds, plan.idle)
+    return Gates(tan, scale), smallest
 
 
 @compiled
-def _gates(angles, part, back, rotated, kinds, idle, like):
-    """Tangents, shape (steps, N), products of cosines, shape (steps,), and the smallest of these.
-
-    Both are of ``part`` of the angles, shape (steps, N without the ``idle`` qubits); ``back`` takes
-    the last step first and turns it back.
-    """
+def _fill_gates(tan, scale, angles, part, back, rotated, kinds, idle):
     n_steps, n_qubits = angles.shape
-    tan = np.zeros((n_steps, rotated.shape[1]), like.dtype)
-    scale = np.empty(n_steps, like.dtype)
     smallest = np.inf
     for step in range(n_steps):
         product = 1.0
@@ -176,18 +174,12 @@ def _gates(angles, part, back, rotated, kinds, idle, like):
                 product *= cos
         scale[step] = product
         smallest = min(smallest, abs(product))
-    return tan, scale, smallest
+    return smallest
 
 
 @compiled
-def _gradients(overlaps, tan, first, sequence, rotated, idle):
-    """The gradients of a block's angles from the overlaps of a walk back: the last step's first.
-
-    Overlaps are those of a state and a gradient that were scaled by all cosines and have grown by
-    those of the qubits before this one in ``sequence``: both lack the cosines of the others.
-    """
+def _fill_gradients(gradients, overlaps, tan, first, sequence, rotated, idle):
     n_rows = len(first)
-    gradients = np.zeros((n_rows, rotated.shape[1] - idle), tan.dtype)
     for row in range(n_rows):
         step = first[n_rows - 1 - row]
         lacking = 1.0
@@ -195,15 +187,14 @@ def _gradients(overlaps, tan, first, sequence, rotated, idle):
             lacking /= 1 + np.float64(tan[step, q]) ** 2
             if rotated[row % len(rotated), q]:
                 gradients[row, q - idle] = overlaps[step, q] / lacking / 2
-    return gradients
 
 
 def _tables(
     block: RealBlock, inverse: bool, shape: tuple[int, int, int, int], idle: int
-) -> tuple[Permutations, np.ndarray]:
-    """The block's permutations, the identity behind them, and what it rotates, shape (S, N).
+) -> tuple[Permutations, Vectors | None, np.ndarray, np.ndarray]:
+    """Of a block with ``idle`` more qubits in front: its permutations, the identity behind them.
 
-    With ``idle`` more qubits in front.
+    And ``rotated`` and ``turned``, see ``Plan``.
     """
     lanes, n_bits, _, gap = shape
     known = _known_tables.setdefault(block, {})
@@ -220,16 +211,27 @@ def _tables(
         chunk = lanes << n_bits
         cycles = _chunk_cycles(table, chunk)
         table += table // chunk * gap
-        heads = np.ascontiguousarray(table[:, ::lanes])
-        pattern = table[:, :lanes] ^ table[:, :1]
-        predicted = (heads[:, :, None] ^ pattern[:, None, :]).reshape(table.shape)
-        whole = (table == predicted).all(1) & (pattern < lanes).all(1) & (sign_table > 0).all(1)
-        pattern = pattern.astype(np.int32 if lanes == 16 else np.int64)
+        rotated = np.pad(block.rotated, ((0, 0), (idle, 0)))
+        turned = np.zeros_like(rotated)
+        for sweep in _sweeps(shape):
+            turned[:, sweep.start] = rotated[:, sweep].any(1)
         known[inverse, shape] = (
-            Permutations(table, sign_table, whole, heads, pattern, *cycles),
-            np.pad(block.rotated, ((0, 0), (idle, 0))),
+            Permutations(table, sign_table, *cycles),
+            _whole_vectors(table, lanes) if signs is None else None,
+            rotated,
+            turned,
         )
     return known[inverse, shape]
+
+
+def _whole_vectors(table: np.ndarray, lanes: int) -> Vectors | None:
+    """The permutations vector by vector, where that is all they do."""
+    heads = np.ascontiguousarray(table[:, ::lanes])
+    pattern = table[:, :lanes] ^ table[:, :1]
+    predicted = (heads[:, :, None] ^ pattern[:, None, :]).reshape(table.shape)
+    if (table != predicted).any() or (pattern >= lanes).any():
+        return None
+    return Vectors(heads, pattern.astype(np.int32 if lanes == 16 else np.int64))
 
 
 def _chunk_cycles(table: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,11 +1,40 @@
-"""One sweep over a state, in LLVM's portable vector instructions.
+"""The rotation kernel: one sweep over a state, in LLVM's portable vector instructions.
 
-It loads groups of eight vectors that differ in three qubits, rotates these in registers and stores
-the eight again. Loops written in Python do not compile to this reliably, so Numba compiles the
-loops around it alone (``walk_loops``).
+A sweep rotates a few neighbouring qubits and reads and writes each amplitude once. In memory, a
+state is a row of vectors of 64 bytes. Below, 16 amplitudes of float32 lie in each, so the last four
+qubits of an amplitude's number say its lane, the others its vector. (float64: 8 lanes, 3 qubits.)
 
-Rotations are done without their cosines, by one multiply-add an amplitude; the product of a step's
-cosines is multiplied in once, as its first sweep loads.
+    13 qubits:   0 1 2 3 4 5 | 6 7 8 | 9 10 11 12
+                 other groups  group    lane         of the first sweep
+
+A kernel takes groups of R = 2, 4 or 8 vectors that differ in one, two or three qubits:
+
+              lane 0 ............ 15
+    vector 0  [ a a a a  ...  a a a ] --\\          an amplitude of vector 0 and the one of vector 1
+    vector 1  [ b b b b  ...  b b b ] --//  qubit 8  in the same lane differ in qubit 8 alone:
+    vector 2  [ . . . .  ...  . . . ] --\\            a' = a - tan * b      two multiply-adds
+    vector 3  [ . . . .  ...  . . . ] --//            b' = b + tan * a      for 16 rotations
+       ...
+    vector 7  [ . . . .  ...  . . . ]       qubit 7 pairs vectors 0 and 2, qubit 6 vectors 0 and 4
+
+Eight vectors of a state (and eight of its gradient) stay in registers while three qubits are
+rotated. The first sweep of a step then does the four qubits inside a vector as well. Here a partner
+is another lane of the same vector; qubit 12 swaps neighbours:
+
+    x            [ a b c d ... ]
+    x shuffled   [ b a d c ... ]      x' = x + tan * signs * (x shuffled)
+    signs        [ - + - + ... ]
+
+A rotation is cos * [[1, -tan], [tan, 1]]. The kernel leaves the cosine out, which halves the work:
+the product of a step's cosines is one number, multiplied in as the first sweep loads. The first
+sweep also does the permutation before the step, where that takes each vector from one vector: it
+loads vector heads[i] in place of vector i and shuffles its lanes.
+
+In the adjoint pass, the kernel is given the state s and the gradient g. Before it rotates a qubit
+back, it adds up that qubit's overlap over all pairs, sum(g1 * s0 - g0 * s1): lane by lane in a
+register, and the lanes once at the end, in float64. ``plan`` makes the angle's gradient of it.
+
+Loops written in Python do not compile to this reliably. Numba compiles only the loops around it.
 """
 
 from __future__ import annotations

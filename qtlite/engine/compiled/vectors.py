@@ -10,9 +10,9 @@ import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils
 
-from qtlite.engine.compiled.compiling import compiled
-
 VECTOR_BYTES = 64  # one AVX-512 register; LLVM splits it where registers are shorter
+# between state and gradient: a power of two apart, they would push each other out of the cache
+PADDING = 24  # vectors
 
 
 class Vectors:
@@ -122,10 +122,8 @@ def has_avx512() -> bool:
     return binding.get_host_cpu_features().get("avx512f", False)
 
 
-@compiled
 def empty_vectors(n, like):
-    """n numbers of ``like``'s type, not initialised, aligned to VECTOR_BYTES."""
-    lanes = VECTOR_BYTES // like.itemsize
-    memory = np.empty(n + lanes, like.dtype)
-    start = lanes - memory.ctypes.data % VECTOR_BYTES // like.itemsize
+    """n numbers of ``like``'s type, not initialised, aligned to VECTOR_BYTES. (Can be compiled.)"""
+    memory = np.empty(n + VECTOR_BYTES // like.itemsize, like.dtype)
+    start = -memory.ctypes.data % VECTOR_BYTES // like.itemsize
     return memory[start : start + n]
