@@ -38,7 +38,7 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
     wanted = set(parameters if names is None else names)
     chosen = {name: parameters[name] for name in parameters if name in wanted}
     if not chosen or len(chosen) < len(wanted) or isinstance(names, str):
-        raise ValueError(f"names must list one or more of {list(parameters)}, got {names!r}")
+        raise ValueError(f"names must list some of the target's {list(parameters)}, got {names!r}")
     kinds = {_kind(parameter, name) for name, parameter in chosen.items()}
     if len(kinds) > 1:
         raise ValueError(f"target must have one kind of parameters, got {sorted(kinds)}: {CURE}")

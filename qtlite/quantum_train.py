@@ -175,7 +175,8 @@ class QuantumTrain(GeneratedNetwork):
             ) from error
         fits = isinstance(p, Tensor) and p.shape == (2**n,) and p.is_floating_point()
         if not fits or not 0 <= p.min() <= p.max() < torch.inf:
-            raise ValueError(f"qnn must return {2**n} finite numbers from 0, got {p!r:.60}")
+            found = " ".join(repr(p).split())
+            raise ValueError(f"qnn must return {2**n} finite numbers from 0, got {found:.60}")
         if self.normalise.scheme != "none" and self.n_weights > 1:
             self.mapping.standardise_output(self.feature(p)[: self.n_weights])
         like = target.get_parameter(next(iter(self.normalise.shapes)))

@@ -258,7 +258,7 @@ def test_named_subset_leaves_the_rest_trainable():
 
 
 def test_a_string_is_no_list_of_names():
-    with pytest.raises(ValueError, match="names must list one or more .* got 'weight'"):
+    with pytest.raises(ValueError, match="names must list some .* got 'weight'"):
         weight_shapes(nn.Linear(2, 2), "weight")
 
 
@@ -288,7 +288,7 @@ KINDS = {
     ),
     "scripted": (lambda: torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), "not scripted"),
     "no module": (lambda: nn.Linear, "must be an nn.Module, not scripted, got <class"),
-    "none": (nn.ReLU, r"names must list one or more of \[\], got None"),
+    "none": (nn.ReLU, r"names must list some of the target's \[\], got None"),
 }
 
 
@@ -318,7 +318,7 @@ def test_the_old_kinds_of_weight_norm_and_pruning():
 
 def test_bad_names_and_shapes():
     layer = nn.Linear(3, 2)
-    with pytest.raises(ValueError, match=r"names must list one or more .*, got \['wieght'\]"):
+    with pytest.raises(ValueError, match=r"names must list some .*, got \['wieght'\]"):
         weight_shapes(layer, ["wieght"])
     with pytest.raises(ValueError, match=r"flat must have shape \(8,\), got \(9,\)"):
         split_weights(torch.zeros(9), weight_shapes(layer))

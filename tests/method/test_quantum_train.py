@@ -263,8 +263,8 @@ def test_each_layer_keeps_its_own_mode():
         ({"feature": "log", "normalisation": "none"}, "feature must be one of .*, got 'log'"),
         ({"qnn": QNN(3, 1)}, r"qnn must return 16 finite numbers from 0, got"),
         ({"qnn": QNN(5, 1)}, r"qnn must return 16 finite numbers from 0, got"),
-        ({"names": ["nope"]}, r"names must list one or more of .*, got \['nope'\]"),
-        ({"names": []}, r"names must list one or more of .*, got \[\]"),
+        ({"names": ["nope"]}, r"names must list some of .*, got \['nope'\]"),
+        ({"names": []}, r"names must list some of .*, got \[\]"),
         (
             {"qnn": QNN(4, 1), "n_blocks": 1},
             "n_blocks or a module qnn must be given, got 1, <class .*QNN",

@@ -46,8 +46,9 @@ def numeric_hessian(model, step=1e-5):
 
 
 @pytest.mark.parametrize("way", [nullcontext, plain])
-@pytest.mark.parametrize("how", ["autograd", "func", "reverse"])
+@pytest.mark.parametrize("how", ["autograd", "func", "reverse", "forward"])
 @pytest.mark.parametrize("normalisation", ["row", "tensor"])
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # by PyTorch itself
 def test_second_derivatives_in_the_angles(way, how, normalisation):
     model = small(normalisation=normalisation)
     angles, size = model.qnn.angles.detach(), model.qnn.angles.numel()
@@ -60,6 +61,8 @@ def test_second_derivatives_in_the_angles(way, how, normalisation):
             found = torch.autograd.functional.hessian(loss, angles)
         elif how == "func":
             found = torch.func.jacrev(torch.func.grad(loss))(angles)
+        elif how == "forward":
+            found = torch.func.hessian(loss)(angles)  # forward derivatives of backward ones
         else:
             found = torch.func.jacrev(torch.func.jacrev(loss))(angles)
     exact = numeric_hessian(model)
@@ -148,6 +151,13 @@ def test_checkpointed_activations_are_right_or_refused():
     with model.generated() as target:
         target(X).square().sum().backward()
     torch.testing.assert_close(model.qnn.angles.grad, reference.qnn.angles.grad)
+
+
+def test_a_checkpoint_around_the_whole_model():
+    model = small()
+    found = torch.autograd.grad(checkpoint(model, X, use_reentrant=False).sum(), model.qnn.angles)
+    expected = torch.autograd.grad(model(X).sum(), model.qnn.angles)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_activations_checkpointed_by_the_old_kind_are_refused():
