@@ -50,7 +50,8 @@ CONTROLS: dict[str, Control] = {
 }
 
 # Two more, which ask at one size what the mapping net needs of the circuit's probabilities. The
-# table of the nine would otherwise have empty columns. Their circuits and tensors are trained.
+# table of the nine would otherwise have empty columns. The first has the circuit's rates; those of
+# the second are tried at L = 16 only, in 5 epochs.
 PROBABILITY_CONTROLS: dict[str, Control] = {
     "shuffled": Control(
         "the circuit, whose probabilities are permuted once before training",
