@@ -104,14 +104,15 @@ class Ungenerated:
         raise AttributeError(f"{self.RULE}, got the {name!r} of a weight outside it")
 
 
-def _entries(module: nn.Module) -> Iterator[tuple[nn.Module, tuple, object]]:
-    """All that a network's modules keep: owner, keys in its ``__dict__``, entry."""
-    for owner in module.modules():
-        for key, value in list(vars(owner).items()):
-            yield owner, (key,), value
-            inside = enumerate(value) if isinstance(value, (list, tuple)) else ()
-            for index, entry in value.items() if isinstance(value, dict) else inside:
-                yield owner, (key, index), entry
+def _entries(module: nn.Module) -> Iterator[tuple[nn.Module, tuple, object, object]]:
+    """All that a network's modules keep: owner, keys in its ``__dict__``, container, entry."""
+    left = [(owner, (), vars(owner)) for owner in module.modules()]
+    for owner, keys, container in left:  # which grows by the containers that are found
+        inside = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, entry in inside:
+            yield owner, (*keys, key), container, entry
+            if isinstance(entry, (dict, list, tuple)) and len(keys) < 8:
+                left.append((owner, (*keys, key), entry))
 
 
 class Injection:
@@ -141,10 +142,10 @@ class Injection:
         self.module = copy_target(target)
         generated = {id(self.module.get_parameter(name)): name for name in names}
         self._places: list[tuple[str, nn.Module, tuple]] = []
-        for owner, keys, entry in _entries(self.module):
+        for owner, keys, container, entry in list(_entries(self.module)):
             if (name := generated.get(id(entry))) is None:
                 continue
-            if isinstance(vars(owner)[keys[0]], tuple):
+            if isinstance(container, tuple):
                 raise ValueError(f"target must keep parameters in a ParameterList, got {keys[0]!r}")
             self._places.append((name, owner, keys))
             if keys[0] == "_parameters":  # None there: what is in __dict__ itself is found first

@@ -11,7 +11,6 @@ from math import isfinite, prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from qtlite import acceleration
 from qtlite.checks import check_number
@@ -108,8 +107,9 @@ def normalise_weights(
 def _normalise(tensor: Tensor, target: WeightScale, scheme: str) -> Tensor:
     if target.has_rows and scheme == "row":
         rows = tensor.flatten(1)
-        scale = rows.new_full(rows.shape[1:], target.scale)  # there it costs no step of its own
-        return F.layer_norm(rows, rows.shape[1:], scale, eps=VARIANCE_FLOOR).view_as(tensor)
+        rows = rows - rows.mean(1, keepdim=True)  # F.layer_norm's third derivatives are wrong
+        deviation = (rows.square().mean(1, keepdim=True) + VARIANCE_FLOOR).sqrt()
+        return (target.scale * rows / deviation).view_as(tensor)
     tensor = tensor * target.scale
     return tensor + target.centre if target.centre else tensor
 

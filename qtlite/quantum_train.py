@@ -170,9 +170,7 @@ class QuantumTrain(GeneratedNetwork):
             with torch.no_grad():
                 p = self.qnn()
         except TypeError as error:
-            raise ValueError(
-                f"qnn must take no input, got {type(qnn).__name__}: {error}"
-            ) from error
+            raise ValueError(f"qnn must take no input, got {type(qnn)}: {error}") from error
         fits = isinstance(p, Tensor) and p.shape == (2**n,) and p.is_floating_point()
         if not fits or not 0 <= p.min() <= p.max() < torch.inf:
             found = " ".join(repr(p).split())

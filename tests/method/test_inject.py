@@ -163,9 +163,16 @@ def test_parameters_in_plain_lists_and_dicts_are_not_stale():
         assert torch.equal(hollow(x), expected)
     with pytest.raises(AttributeError, match="target must be used through its model"):
         hollow(x)
-    target.listed = (target.layer.weight,)
-    with pytest.raises(ValueError, match=r"must keep parameters in a ParameterList, got 'listed'"):
-        Injection(target, weights)
+    for inside in (lambda w: [[w]], lambda w: {0: [w]}, lambda w: [{0: w}]):
+        target.listed = [inside(target.layer.weight)]
+        with Injection(target, weights)(weights) as hollow:
+            found = hollow.listed[0][0]
+            found = found if isinstance(found, torch.Tensor) else found[0]
+            assert torch.equal(found, weights["layer.weight"])
+    for inside in (lambda w: (w,), lambda w: [(w,)]):
+        target.listed = inside(target.layer.weight)
+        with pytest.raises(ValueError, match="must keep parameters in a ParameterList, got 'liste"):
+            Injection(target, weights)
 
 
 @pytest.mark.parametrize("attribute", ["T", "data", "anything"])

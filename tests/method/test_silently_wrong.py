@@ -69,6 +69,23 @@ def test_second_derivatives_in_the_angles(way, how, normalisation):
     torch.testing.assert_close(found.reshape(size, size), exact, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("normalisation", ["row", "tensor"])
+def test_a_third_derivative(normalisation):
+    model = small(normalisation=normalisation)
+    angles = model.qnn.angles.detach()
+    step = torch.zeros_like(angles)
+    step[0, 0] = 1e-4
+
+    def sum_of_hessian(angles):
+        (first,) = torch.autograd.grad(loss_of(model, angles), angles, create_graph=True)
+        return torch.autograd.grad(first.sum(), angles, create_graph=True)[0].sum()
+
+    above, below = (sum_of_hessian((angles + s).requires_grad_()) for s in (step, -step))
+    angles = angles.requires_grad_()
+    (third,) = torch.autograd.grad(sum_of_hessian(angles), angles)
+    assert third[0, 0].item() == pytest.approx((above - below).item() / 2e-4, rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_gradient_penalty(dtype):
     """The slope of |d loss / d angles|^2 along a direction, in every parameter."""
