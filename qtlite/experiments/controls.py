@@ -50,8 +50,8 @@ CONTROLS: dict[str, Control] = {
 }
 
 # Two more, which ask at one size what the mapping net needs of the circuit's probabilities. The
-# table of the nine would otherwise have empty columns. The first has the circuit's rates; those of
-# the second are tried at L = 16 only, in 5 epochs.
+# table of the nine would otherwise have empty columns. Their rates were
+# tried at L = 16 only, in 5 epochs; those of Adam are not tried.
 PROBABILITY_CONTROLS: dict[str, Control] = {
     "shuffled": Control(
         "the circuit, whose probabilities are permuted once before training",
