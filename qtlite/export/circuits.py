@@ -103,7 +103,7 @@ def describe_circuit(qnn: QNN) -> str:
 def to_openqasm(qnn: QNN, comment: str = "") -> str:
     """Return the circuit with its angles as OpenQASM 3, measurement included.
 
-    Qubit i is measured into bit N - 1 - i: written as usual, with bit 0 rightmost, a result has
+    Qubit i is measured into bit N - 1 - i: written with bit 0 rightmost, a result has
     qubit 0 leftmost, as ``network_from_counts`` takes it.
 
     Args:
