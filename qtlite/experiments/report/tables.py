@@ -84,8 +84,8 @@ def table(dataset: str, runs: pd.DataFrame) -> str:
     text = table_text(head, rows, n_left=1) + "\n"
     if deviation := table_deviation(runs, dataset):
         text += (
-            f"\nPooled over our rows, one run deviates by {deviation:.2f} points (without rows that "
-            "deviate by more than one). "
+            f"\nPooled over our rows, one run deviates by {deviation:.2f} points (without rows "
+            "that deviate by more than one). "
             f"The mean of three seeds has a standard error of {deviation / 3**0.5:.2f}.\n"
         )
     return with_footnote(text, runs[runs.dataset == dataset])
