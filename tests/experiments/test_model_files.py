@@ -133,7 +133,7 @@ def test_runs_that_do_not_belong_to_the_record(runs, tmp_path):
     with pytest.raises(ValueError, match="the checkpoint that the network came from, got another"):
         read_run(path, tmp_path)
     torch.save(content | {"model": dict.fromkeys(content["model"], "a")}, ours / "checkpoint.pt")
-    with pytest.raises(ValueError, match="runs must hold the run's checkpoint, got .*tolist"):
+    with pytest.raises(ValueError, match="runs must hold the run's checkpoint, got .*centres"):
         read_run(path, tmp_path)
     (ours / "checkpoint.pt").write_bytes(b"no")
     with pytest.raises(ValueError, match="runs must hold the run's checkpoint"):
@@ -173,7 +173,7 @@ def test_book_models_are_renewed_from_the_recipe_as_it_is(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert main(["export", "--book", *options]) == 0
     found = {path.name for path in (tmp_path / "book" / "models").iterdir()}
-    assert found == {path.name for path in (BOOK / "models").iterdir()}
+    assert found == {path.name for path in (BOOK / "models").iterdir() if path.suffix != ".qt"}
 
 
 def test_committed_models_are_whole():

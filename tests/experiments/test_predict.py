@@ -15,7 +15,7 @@ from qtlite.export import save_json, save_safetensors
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 THREE = BOOK / "_static" / "draw-3.png"
-MODELS = sorted((BOOK / "models").iterdir())
+MODELS = sorted((BOOK / "models").glob("mnist-*"))
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 
 

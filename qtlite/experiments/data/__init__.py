@@ -3,7 +3,6 @@
 from qtlite.experiments.data.catalogue import CATALOGUE as CATALOGUE
 from qtlite.experiments.data.catalogue import DATASETS as DATASETS
 from qtlite.experiments.data.catalogue import entry_of as entry_of
-from qtlite.experiments.data.images import load_images as load_images
 from qtlite.experiments.data.loading import DATA_FOLDER as DATA_FOLDER
 from qtlite.experiments.data.loading import DATA_VARIABLE as DATA_VARIABLE
 from qtlite.experiments.data.loading import Dataset as Dataset

@@ -81,7 +81,7 @@ def studies() -> dict[str, Study]:
 
     Example:
         >>> sorted(studies())[:3]
-        ['confusion', 'gradient', 'noise']
+        ['confusion', 'entanglement', 'gradient']
     """
     places = iter_modules(import_module(__package__).__path__, f"{__package__}.")
     modules = [import_module(place.name) for place in places]
