@@ -38,7 +38,7 @@ import timm  # noqa: E402
 import transformers  # noqa: E402
 
 TOLERANCES = {torch.float32: 2e-3, torch.float64: 1e-8}  # of the largest entry
-OUTSIDE = "use `with model.generated() as target:`"  # what an error advises
+OUTSIDE = "or `with model.generated() as target:`"  # what an error advises
 CASES: dict[str, Callable[[], float | str]] = {}
 Run = Callable[[nn.Module], object]  # from a network to its outputs
 
