@@ -42,8 +42,8 @@ def weight_shapes(module: nn.Module, names: Iterable[str] | None = None) -> dict
     kinds = {_kind(parameter, name) for name, parameter in chosen.items()}
     if len(kinds) > 1:
         raise ValueError(f"target must have one kind of parameters, got {sorted(kinds)}: {CURE}")
-    for layer in module.modules():
-        if getattr(layer, "sparse", False) and id(layer.weight) in map(id, chosen.values()):
+    for layer in (layer for layer in module.modules() if getattr(layer, "sparse", False)):
+        if any(getattr(layer, "weight", None) is p for p in chosen.values()):
             raise ValueError(f"target must have dense gradients, got {layer}: set sparse=False")
     return {name: parameter.shape for name, parameter in chosen.items()}
 

@@ -143,7 +143,7 @@ class Normalisation(nn.Module):
     def set_extra_state(self, centres: Tensor) -> None:
         """Take the centres of the model that wrote a ``state_dict``."""
         if len(centres) != len(self.scales) or not centres.isfinite().all():
-            raise ValueError(f"centres must be a finite number a tensor, got {len(centres)}")
+            raise ValueError(f"centres must be finite and one for each tensor, got {len(centres)}")
         pairs = zip(self.scales.items(), centres.tolist(), strict=True)
         self.scales = {name: replace(scale, centre=centre) for (name, scale), centre in pairs}
         self.prepared = acceleration.prepare_normalisation(self.shapes, self.scales, self.scheme)

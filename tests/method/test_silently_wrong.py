@@ -301,7 +301,7 @@ def test_a_state_dict_is_all_that_a_fresh_model_needs():
     with pytest.raises(RuntimeError, match="Missing key.*normalise._extra_state"):
         fresh.load_state_dict(old)  # a file of an earlier version does not say its centres
     bad = {**model.state_dict(), "normalise._extra_state": torch.tensor([0.0])}
-    with pytest.raises(ValueError, match="centres must be a finite number a tensor, got 1"):
+    with pytest.raises(ValueError, match="centres must be finite and one for each tensor, got 1"):
         fresh.load_state_dict(bad)
 
 
