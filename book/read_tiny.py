@@ -24,6 +24,10 @@ def frequencies(width):
     return tail[:0:-1] + tail
 
 
+def between(first, last, n):  # whole numbers that go evenly from one to the other
+    return [int(first) + (int(last) - int(first)) * i // max(n - 1, 1) for i in range(n)]
+
+
 def integers(number, sizes, widths):
     for size, width in zip(sizes, widths, strict=True):
         table = frequencies(width)
@@ -46,20 +50,23 @@ def uniform(seed, n):  # SplitMix64
 
 def read(content):
     """A tiny file's bytes to the target's weights and what normalises the pixels."""
-    body = content[7:]
-    if content[:3] != b"QT\1" or zlib.crc32(body) != int.from_bytes(content[3:7], "little"):
-        raise ValueError("file must be a whole tiny file of version 1, got another")
+    body = content[5:]
+    if content[:3] != b"QT\2" or zlib.crc32(body) % 2**16 != int.from_bytes(content[3:5], "little"):
+        raise ValueError("file must be a whole tiny file of version 2, got another")
     n_qubits, n_blocks, seed = 13, body[1], int.from_bytes(body[2:4], "little")
-    steps = np.frombuffer(body[4:6], np.uint8) / 1024
-    widths = [n_qubits + 1, *body[7 : 7 + body[6]], 1]
-    rest = body[7 + body[6] :]
-    sizes = [n_qubits * n_blocks] + [(n_in + 1) * n_out for n_in, n_out in pairwise(widths)]
-    number = int.from_bytes(rest[len(sizes) :], "little")
-    moved = np.fromiter(integers(number, sizes, rest[: len(sizes)]), float)
-    ranges = [np.pi] + [2.5 / n_in**0.5 for n_in in widths[:-1]]
+    n_steps, rest = body[4] + 3, body[5 + body[4] :]
+    widths = [n_qubits + 1, *body[5 : 5 + body[4]], 1]
+    sizes = [n_qubits] * n_blocks + [(n_in + 1) * n_out for n_in, n_out in pairwise(widths)]
+    steps, spreads = (
+        [*between(part[0], part[1], n_blocks), *part[2:]]
+        for part in (rest[:n_steps], rest[n_steps : 2 * n_steps])
+    )
+    number = int.from_bytes(rest[2 * n_steps :], "little")
+    moved = np.fromiter(integers(number, sizes, spreads), float)
+    ranges = [np.pi] * n_blocks + [2.5 / n_in**0.5 for n_in in widths[:-1]]
     values = np.repeat(ranges, sizes) * (2 * uniform(seed, sum(sizes)) - 1)
-    values += moved * np.repeat([steps[0]] + [steps[1]] * (len(sizes) - 1), sizes)
-    angles, *layers = np.split(values, np.cumsum(sizes)[:-1])
+    values += moved * np.repeat(np.array(steps) / 256, sizes)
+    angles, *layers = np.split(values, np.cumsum(sizes)[n_blocks - 1 : -1])
 
     state = np.zeros((2,) * n_qubits)
     state[(0,) * n_qubits] = 1

@@ -63,31 +63,38 @@ function qtliteTiny({ PortableRandom }, { Circuit, MappingNet, normalise, mappin
   /* bytes: Uint8Array. Returns a model as draw-network.js has it; an error says what is wrong. */
   function readTiny(bytes) {
     const little = (start, n) => bytes.subarray(start, start + n).reduceRight((sum, byte) => sum * 256 + byte, 0);
-    if (bytes.length < 14 || bytes[0] !== 81 || bytes[1] !== 84) throw new Error("it is not a tiny file");
-    if (bytes[2] !== 1) throw new Error("its version is not 1");
-    if (crc32(bytes.subarray(7)) !== little(3, 4)) throw new Error("its checksum is wrong");
-    const kind = DATASETS[bytes[7] >> 4];
-    if (!kind || bytes[7] & 15) throw new Error("its dataset or its circuit's block is not known here");
-    const nBlocks = bytes[8];
-    const [seed, angleStep, step] = [little(9, 2), bytes[11] / 1024, bytes[12] / 1024];
-    const hidden = Array.from(bytes.subarray(14, 14 + bytes[13]));
+    if (bytes.length < 10 || bytes[0] !== 81 || bytes[1] !== 84) throw new Error("it is not a tiny file");
+    if (bytes[2] !== 2) throw new Error("its version is not 2");
+    if (crc32(bytes.subarray(5)) % 65536 !== little(3, 2)) throw new Error("its checksum is wrong");
+    const kind = DATASETS[bytes[5] >> 4];
+    if (!kind || bytes[5] & 15) throw new Error("its dataset or its circuit's block is not known here");
+    const [nBlocks, seed, nHidden] = [bytes[6], little(7, 2), bytes[9]];
+    const hidden = Array.from(bytes.subarray(10, 10 + nHidden));
     const netWidths = [N_QUBITS + 1, ...hidden, 1];
     const layerSizes = netWidths.slice(1).map((width, i) => (netWidths[i] + 1) * width);
-    const sizes = [N_QUBITS * nBlocks, ...layerSizes];
-    const rest = bytes.subarray(14 + hidden.length);
-    const integers = decode(rest.subarray(sizes.length), sizes, rest);
+    const sizes = [...Array(nBlocks).fill(N_QUBITS), ...layerSizes];
+    /* The first and the last block's value, then each layer's, to one for each block and layer. */
+    const spread = ([first, last, ...layers]) => [
+      ...Array.from({ length: nBlocks }, (_, i) => first + Math.floor((last - first) * i / Math.max(nBlocks - 1, 1))),
+      ...layers,
+    ];
+    const [start, nSteps] = [10 + nHidden, nHidden + 3];
+    const steps = spread(bytes.subarray(start, start + nSteps));
+    const widths = spread(bytes.subarray(start + nSteps, start + 2 * nSteps));
+    const integers = decode(bytes.subarray(start + 2 * nSteps), sizes, widths);
 
     const random = new PortableRandom(seed);
     let place = 0;
     const parameters = sizes.map((size, group) => {
-      const range = group === 0 ? Math.PI : GAIN / Math.sqrt(netWidths[group - 1]);
-      const moved = group === 0 ? angleStep : step;
-      return Float64Array.from({ length: size }, () => (2 * random.uniform() - 1) * range + moved * integers[place++]);
+      const range = group < nBlocks ? Math.PI : GAIN / Math.sqrt(netWidths[group - nBlocks]);
+      const step = steps[group] / 256;
+      return Array.from({ length: size }, () => (2 * random.uniform() - 1) * range + step * integers[place++]);
     });
+    const numbersOf = (groups) => Float64Array.from(groups.flat());
     const circuit = new Circuit(N_QUBITS, nBlocks, "linear");
     const net = new MappingNet(netWidths, N_QUBITS, N_WEIGHTS, [-1, 1], true);
-    const feature = circuit.forward(parameters[0]).map((p) => 2 ** N_QUBITS * p);
-    const numbers = net.forward(parameters.slice(1).flatMap((layer) => Array.from(layer)), feature);
+    const feature = circuit.forward(numbersOf(parameters.slice(0, nBlocks))).map((p) => 2 ** N_QUBITS * p);
+    const numbers = net.forward(numbersOf(parameters.slice(nBlocks)), feature);
     const weights = normalise(numbers, "row", new Float64Array(N_WEIGHTS));
 
     const tensor = (name, shape) => {

@@ -124,8 +124,9 @@ class TrainConfig:
     # few bits: training ends on a grid around a start that other languages can draw too
     grid: tuple[int, ...] = _option(
         (),
-        "grid of the trained numbers, in 1/1024: a step for angles (radians), one for others",
-        limits=(1, 255),
+        "steps of trained numbers, in 1/1024: angles (radians) of the first and of the last block, "
+        "then layer by layer",
+        limits=(1, 1020),
     )
     rounding_epochs: int = _option(
         0, "last epochs, in which numbers are rounded to the grid", limits=(0, MAX_COUNT)
@@ -180,10 +181,10 @@ class TrainConfig:
                 f"weight_decay must be 0 with full_matrix_adam, got {self.weight_decay}"
             )
 
-        if (len(self.grid), self.rounding_epochs > 0) not in ((0, False), (2, True)):
+        if (len(self.grid) >= 2) != (self.rounding_epochs > 0) or len(self.grid) == 1:
             raise ValueError(
-                f"grid must have two steps if rounding_epochs is positive, otherwise none, got "
-                f"{self.grid} and {self.rounding_epochs}"
+                "grid must have two steps or more if rounding_epochs is positive, otherwise none, "
+                f"got {self.grid} and {self.rounding_epochs}"
             )
         if self.pull and not self.grid:
             raise ValueError(f"pull must be 0 without a grid, got {self.pull}")

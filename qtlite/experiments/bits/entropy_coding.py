@@ -52,20 +52,34 @@ def frequencies(width: int) -> list[int]:
     return tail[:0:-1] + tail
 
 
-def best_width(integers: Sequence[int]) -> int:
-    """Return the width with which ``encode`` needs fewest bits.
+def between(first: int, last: int, n: int) -> list[int]:
+    """Return n whole numbers that go evenly from the first to the last.
 
     Example:
-        >>> best_width([0, 0, 1, 0, -1, 0]), best_width([10, -20, 30])
-        (3, 79)
+        >>> between(60, 30, 4), between(5, 9, 1)
+        ([60, 50, 40, 30], [5])
     """
-    places = np.asarray(integers, dtype=int) + LARGEST
+    return [first + (last - first) * place // max(n - 1, 1) for place in range(n)]
 
-    def n_bits(width: int) -> float:
-        table = np.asarray(frequencies(width), dtype=float)
-        return float(len(places) * np.log2(table.sum()) - np.log2(table[places]).sum())
 
-    return min(range(256), key=n_bits)
+def best_widths(groups: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """Return the widths of the first and the last group with which ``encode`` needs fewest bits.
+
+    Those of the groups between them go evenly from one to the other.
+
+    Example:
+        >>> best_widths([[0, 0, 1, 0, -1, 0]]), best_widths([[10, -20, 30], [5], [1, 0, -1]])
+        ((3, 3), (79, 7))
+    """
+    tables = np.log2([np.asarray(frequencies(width), dtype=float) for width in range(256)])
+    totals = np.log2((2**tables).sum(1))
+    n_bits = np.array(
+        [len(group) * totals - tables[:, np.asarray(group) + LARGEST].sum(1) for group in groups]
+    )
+    rows, lasts = range(len(groups)), range(256 if len(groups) > 1 else 1)
+    pairs = ((first, last) for first in range(256) for last in lasts)
+    first, last = min(pairs, key=lambda pair: n_bits[rows, between(*pair, len(groups))].sum())
+    return first, last if len(groups) > 1 else first
 
 
 def encode(groups: Sequence[Sequence[int]], widths: Sequence[int]) -> int:

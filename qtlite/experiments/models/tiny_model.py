@@ -7,7 +7,7 @@ import torch
 from qtlite.experiments.bits.tiny_file import TinyNetwork
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.models.build import build_model
-from qtlite.experiments.models.seeded import grid_steps, trained_integers
+from qtlite.experiments.models.seeded import full_grid, grid_steps, trained_integers
 from qtlite.experiments.recipes import recipe_config
 from qtlite.quantum_train import QuantumTrain
 
@@ -24,10 +24,10 @@ def tiny_config(network: TinyNetwork) -> TrainConfig:
         "qtlite",
         network.dataset,
         block=network.block,
-        n_blocks=network.n_blocks,
+        n_blocks=len(network.blocks),
         hidden=network.hidden,
         seed=network.seed,
-        grid=network.grid,
+        grid=tuple(4 * step for step in network.grid),
         rounding_epochs=1,
     )
 
@@ -37,16 +37,16 @@ def model_of(network: TinyNetwork) -> QuantumTrain:
     """Build the model that a tiny file describes: start plus integers times steps.
 
     Example:
-        >>> from qtlite.experiments.bits.tiny_file import group_sizes
-        >>> groups = [(1,) * size for size in group_sizes("mnist", 16, (4, 8, 4))]
-        >>> network = TinyNetwork("mnist", "ry_linear_cnot", 16, (4, 8, 4), 0, (31, 46), groups)
-        >>> model_of(network).n_trainable
-        349
+        >>> from qtlite.experiments.bits.tiny_file import read_tiny
+        >>> model_of(read_tiny("book/models/mnist-tiny.qt")).n_trainable
+        401
     """
-    model = build_model(tiny_config(network))
-    integers = torch.tensor([k for group in network.groups for k in group], dtype=torch.float32)
+    config = tiny_config(network)
+    model = build_model(config)
+    groups = network.blocks + network.layers
+    integers = torch.tensor([k for group in groups for k in group], dtype=torch.float32)
     sizes = [parameter.numel() for parameter in model.parameters()]
-    steps = grid_steps(model, network.grid)
+    steps = grid_steps(model, config.grid)
     for parameter, step, part in zip(model.parameters(), steps, integers.split(sizes), strict=True):
         parameter += part.view_as(parameter) * step
     return model
@@ -67,14 +67,16 @@ def tiny_network(model: QuantumTrain, config: TrainConfig) -> TinyNetwork:
         raise ValueError(
             f"run must have ended on a grid (rounding_epochs, grid), got {config.rounding_epochs}"
         )
+    steps = full_grid(config.grid, len(config.hidden) + 1)
+    if any(step % 4 for step in steps):
+        raise ValueError(f"grid must have multiples of 4 in a tiny file, got {config.grid}")
     network = TinyNetwork(
         config.dataset,
         config.block,
-        config.n_blocks,
         config.hidden,
         config.seed,
-        config.grid,
-        trained_integers(model, build_model(config), config.grid),
+        tuple(step // 4 for step in steps),
+        *trained_integers(model, build_model(config), config.grid),
     )
     taken = tiny_config(network)
     if other := [name for name in CONSTANTS if getattr(config, name) != getattr(taken, name)]:

@@ -231,8 +231,10 @@ def _record(
     _check_finite(config, config.epochs - 1, train_loss)
     length = {}
     if config.grid:
-        integers = trained_integers(model.cpu(), build_model(config), config.grid)
-        length["file_bytes"] = HEAD + len(config.hidden) + len(coded(integers))
+        blocks, layers = trained_integers(model.cpu(), build_model(config), config.grid)
+        n_steps = 2 * bool(blocks) + len(layers)
+        n_bytes = HEAD + len(config.hidden) + n_steps + len(coded(blocks, layers))
+        length["file_bytes"] = n_bytes
     return {
         "id": record_id(config),
         "dataset": config.dataset,

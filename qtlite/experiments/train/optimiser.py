@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.models.seeded import grid_steps
+from qtlite.experiments.models.seeded import grid_steps, rounding_turns
 from qtlite.experiments.train.full_matrix_adam import FullMatrixAdam
 from qtlite.experiments.train.rounded_adam import RoundedAdam
 
@@ -36,6 +36,7 @@ def build_optimiser(
     if config.grid:
         shared |= {
             "steps": grid_steps(model, config.grid),
+            "turns": rounding_turns(model),
             "n_exact": (config.epochs - config.rounding_epochs) * n_steps,
             "n_steps": config.epochs * n_steps,
             "pull": config.pull,

@@ -1,8 +1,8 @@
 """Training that ends on a grid: each number a whole number of steps away from its start.
 
 In the last epochs numbers are rounded, a few at a time, and stay where they are, while the others
-go on learning and make up for the rounding. Numbers whose rounding costs most come first: E[g^2]
-times the square of the step. The last ones have nobody to make up for them, and matter least.
+go on learning and make up for the rounding. Groups of numbers have turns. Within a group, those
+whose rounding costs most come first: E[g^2] times the square of the step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class RoundedAdam(FullMatrixAdam):
 
     Args:
         parameters: as for ``FullMatrixAdam``; their values are the grid's origin.
-        steps: of the grid, one for each parameter tensor.
+        steps: of the grid, a tensor for each parameter tensor.
+        turns: of rounding, likewise; lower ones come first.
         n_exact: optimiser steps before the first number is rounded.
         n_steps: optimiser steps in all.
         pull: towards the origin: coefficient of half the squared distance in grid steps, nats.
@@ -35,7 +36,8 @@ class RoundedAdam(FullMatrixAdam):
 
     Example:
         >>> x = nn.Parameter(torch.tensor([3.0, -2.0]))
-        >>> optimiser = RoundedAdam([x], steps=[0.25], n_exact=50, n_steps=100, lr=0.1)
+        >>> steps, turns = [torch.full((2,), 0.25)], [torch.zeros(2)]
+        >>> optimiser = RoundedAdam([x], steps=steps, turns=turns, n_exact=50, n_steps=100, lr=0.1)
         >>> for _ in range(100):
         ...     optimiser.zero_grad()
         ...     ((x[0] + x[1] - 0.6) ** 2 + x[0] ** 2).backward()
@@ -48,17 +50,16 @@ class RoundedAdam(FullMatrixAdam):
         self,
         parameters: Sequence[nn.Parameter],
         *,
-        steps: Sequence[float],
+        steps: Sequence[Tensor],
+        turns: Sequence[Tensor],
         n_exact: int,
         n_steps: int,
         pull: float = 0.0,
         **options: object,
     ):
         super().__init__(parameters, **options)
-        own = self.param_groups[0]["params"]
-        sizes = zip(own, steps, strict=True)
-        self._grid = torch.cat([torch.full_like(p, step).flatten() for p, step in sizes])
-        self._origin, self._pull = self._flat(own), pull
+        self._grid, self._turns = self._flat(steps), self._flat(turns)
+        self._origin, self._pull = self._flat(self.param_groups[0]["params"]), pull
         self._n_exact, self._n_steps = n_exact, n_steps
 
     @torch.no_grad()
@@ -80,7 +81,8 @@ class RoundedAdam(FullMatrixAdam):
             share = done / (FINAL * (self._n_steps - self._n_exact))
             n_more = min(len(after), int(len(after) * share)) - int(rounded.sum())
             cost = torch.diag(state["matrix"]) * self._grid**2
-            chosen = cost.masked_fill(rounded, -1).topk(n_more).indices
+            urgency = 0.5 * cost / cost.max().clamp(min=1e-30) - self._turns
+            chosen = urgency.masked_fill(rounded, -torch.inf).topk(n_more).indices
             places = ((after - self._origin) / self._grid).round().clamp(-LARGEST, LARGEST)
             on_grid = self._origin + places * self._grid
             after[chosen] = on_grid[chosen]
