@@ -204,7 +204,7 @@ def test_wrong_arguments(model):
 
 
 @pytest.mark.skipif(not available("mnist"), reason="needs MNIST")
-@pytest.mark.parametrize("n_blocks", SHOTS_PER_STATE)
+@pytest.mark.parametrize("n_blocks", [16, pytest.param(121, marks=pytest.mark.slow)])
 def test_counts_of_another_simulator_give_a_network_of_the_shots_chapter(n_blocks):
     path = BOOK / "models" / f"mnist-qt-{n_blocks}.angles.safetensors"
     model, about = load_compressed(path, paper_cnn("mnist"))

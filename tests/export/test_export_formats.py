@@ -96,17 +96,19 @@ def trained(name):
     return model.eval(), x, make
 
 
-QUICK = ("conv", "lstm")  # writing each twice takes seconds: the others in make prove
+# writing one twice takes seconds: in make prove the others, of which `classifier` is like most
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TARGETS if name != "lstm"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TARGETS],
-)
+@pytest.mark.parametrize("name", ["lstm", *SLOW])
 def test_every_injected_target_as_onnx_and_pt2(name, tmp_path):
     model, x, _ = trained(name)
     plain = model.to_classical()
-    session = onnxruntime.InferenceSession(save_onnx(plain, x, tmp_path / "a.onnx"))
+    path = save_onnx(plain, x, tmp_path / "a.onnx")
+    session = onnxruntime.InferenceSession(path)
+    if name == "lstm":  # open_onnx limits what a file may cost, which it cannot do for a loop
+        text = "must be an ONNX file of a feed-forward network, .*'Expand'"
+        refused(text, open_onnx, path)
     again, _ = read_pt2(save_torch_export(plain, x, tmp_path / "a.pt2"))
     for n in (1, 2, 7):
         inputs = torch.randn(n, *x.shape[1:])
@@ -146,7 +148,7 @@ def test_compressed_form_keeps_every_choice(options, with_engine, tmp_path):
         exactly(again.to_classical().weight, model.to_classical().weight)
 
 
-def test_named_subset_in_every_form(tmp_path):
+def test_named_subset_of_the_weights(tmp_path):
     target = nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2))
     model = QuantumTrain(target, 2, names=["0.weight"])
     with torch.no_grad():
@@ -154,9 +156,7 @@ def test_named_subset_in_every_form(tmp_path):
     network, x = model.to_classical(), torch.randn(3, 9)
     again, _ = load_compressed(save_compressed(model, tmp_path / "a.sft"), target)
     exactly(again(x), model(x))
-    expected = network(x).detach()
-    exactly(load_json(save_json(network, tmp_path / "a.json"))[0](x), expected)
-    assert_close(run_onnx(save_onnx(network, x, tmp_path / "a.onnx"), x), expected)
+    exactly(load_json(save_json(network, tmp_path / "a.json"))[0](x), network(x))
 
 
 def test_tied_tensors(tmp_path):
@@ -222,11 +222,10 @@ def test_buffers_come_back_infinite_ones_too(tmp_path):
     exactly(again.state_dict(), network.state_dict())
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_from_pixels_of_either_precision(dtype, tmp_path):
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).to(dtype)
+def test_from_pixels_of_double_precision(tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
     pixels = torch.randint(256, (5, 1, 2, 2), dtype=torch.uint8)
-    expected = network((pixels.to(dtype) / 255 - 0.25) / 0.5).detach()
+    expected = network((pixels.double() / 255 - 0.25) / 0.5).detach()
     classify = FromPixels(network, 0.25, 0.5)
     assert_close(classify(pixels).detach(), expected, rtol=1e-6, atol=1e-6)
     found = run_onnx(save_onnx(classify, pixels, tmp_path / "a.onnx"), pixels)
@@ -293,24 +292,6 @@ def test_int8_keeps_what_the_file_says_and_is_smaller(files, pixels, tmp_path):
     refused(text, quantise, source, path, pixels.double().numpy(), overwrite=True)
     text = "path must be new unless overwrite is on"
     refused(text, quantise, source, path, pixels.numpy(), error=FileExistsError)
-
-
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.gru = nn.GRU(3, 4, batch_first=True)
-
-    def forward(self, x):
-        return self.gru(x)[0][:, -1]
-
-
-def test_a_recurrent_network_is_written_and_left_to_onnx_runtime(tmp_path):
-    """``open_onnx`` limits what a file may cost, which it cannot do for a loop."""
-    network, x = Recurrent(), torch.randn(2, 5, 3)
-    path = save_onnx(network, x, tmp_path / "a.onnx")
-    refused("must be an ONNX file of a feed-forward network, .*'Expand'", open_onnx, path)
-    (found,) = onnxruntime.InferenceSession(path).run(None, {"input": x.numpy()})
-    assert_close(torch.from_numpy(found), network(x).detach(), atol=1e-5, rtol=0)
 
 
 # -- files
