@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.new_file import check_outputs, new_file, one_output, prepare
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import check_outputs, one_output, prepare
 
 _ABOUT = "qtlite.json"
 
@@ -57,7 +58,7 @@ def save_torch_export(
     # a copy, since the example goes into the file, and a slice would take all its images along
     example = example.detach().clone()
     expected = one_output(network, example)
-    with new_file(path, overwrite) as unfinished, warnings.catch_warnings():
+    with atomic_write(path, overwrite) as unfinished, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about PyTorch's own insides
         try:
             shapes = ({0: torch.export.Dim("batch")},)

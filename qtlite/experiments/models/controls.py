@@ -25,13 +25,7 @@ from qtlite.experiments.models.sources import (
     spread,
 )
 from qtlite.experiments.models.targets import append_linear
-from qtlite.mapping import (
-    MappingNet,
-    fully_connected,
-    mapping_inputs,
-    qubits_needed,
-    standardise,
-)
+from qtlite.mapping import MappingNet, fully_connected, mapping_inputs, qubits_needed, standardise
 from qtlite.qnn import QNN
 from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
 
