@@ -1,7 +1,5 @@
 """The command line ``qtlite``: a parser, the commands, and one line for an error."""
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import sys

@@ -4,8 +4,6 @@ A command is a function: its docstring is the help text, it declares the options
 what runs. Each imports what it needs when it is chosen, so that help needs none of it.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

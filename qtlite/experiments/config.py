@@ -1,9 +1,7 @@
 """TrainConfig, which describes a run completely."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from qtlite.experiments.ansaetze import ANSAETZE
 from qtlite.experiments.controls import ALL_CONTROLS
@@ -184,7 +182,7 @@ class TrainConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build a config from what ``to_dict`` returned; fields left out have their defaults.
 
         Raises:

@@ -1,7 +1,5 @@
 """Atomic writes: a file is complete, or it does not exist."""
 
-from __future__ import annotations
-
 import glob
 import os
 import platform

@@ -1,7 +1,5 @@
 """What all formats share: checks before writing and after reading, one-line errors, limits."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping

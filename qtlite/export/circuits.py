@@ -3,8 +3,6 @@
 Qubit 0 is the most significant bit of a basis state's number, and the leftmost bit of its name.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,7 +136,7 @@ def to_openqasm(qnn: QNN, comment: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_pennylane(circuit: QNN | tc.Circuit) -> Callable[[], None]:
+def to_pennylane(circuit: "QNN | tc.Circuit") -> Callable[[], None]:
     """Return a PennyLane function that applies a circuit to wires 0 to N - 1.
 
     Args:

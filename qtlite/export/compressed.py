@@ -6,8 +6,6 @@ PyTorch) sums may be done in another order, and weights differ by about 1e-6 of 
 A fingerprint in the file, compared within a tolerance, refuses any other weights.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from itertools import pairwise

@@ -4,8 +4,6 @@ Adding a format is adding an entry to ``FORMATS``: a name, the end of a file's n
 reader unless reading such a file could run code.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

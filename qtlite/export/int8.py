@@ -1,7 +1,5 @@
 """Eight-bit integers in place of the floating-point numbers of an exported network."""
 
-from __future__ import annotations
-
 import logging
 import os
 import tempfile

@@ -11,8 +11,6 @@ A file is one object::
 where TENSOR is {"shape": [8, 1, 5, 5], "data": "..."}, little-endian float32 in row-major order.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from math import prod

@@ -1,7 +1,5 @@
 """ONNX: the network as a graph of standard operations, which many runtimes and browsers run."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

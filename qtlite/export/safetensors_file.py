@@ -1,7 +1,5 @@
 """Safetensors: the tensors by name, and strings about them; the structure stays in the code."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

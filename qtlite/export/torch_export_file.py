@@ -5,8 +5,6 @@ parts, evaluates some strings and runs whatever operations the graph names, so a
 stranger can run code. Read only files that you wrote, with ``torch.export.load``.
 """
 
-from __future__ import annotations
-
 import copy
 import io
 import json

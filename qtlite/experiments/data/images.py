@@ -3,8 +3,6 @@
 What a file declares is checked before memory is taken for it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

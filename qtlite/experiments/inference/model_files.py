@@ -1,7 +1,5 @@
 """From a finished run to files of its trained network, each with what one must know to use it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Classify image files with an exported model, whatever its format."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping

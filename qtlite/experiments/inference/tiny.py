@@ -1,7 +1,5 @@
 """The tiny file as one of the formats that ``qtlite export`` writes and ``predict`` reads."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

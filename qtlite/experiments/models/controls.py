@@ -4,8 +4,6 @@ A control has the target and the weight normalisation of the QT row that it is c
 exactly its number of trained parameters. ``qtlite.experiments.controls`` describes each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any

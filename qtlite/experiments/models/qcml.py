@@ -5,8 +5,6 @@ how features become angles, which gate is trained and how qubits are entangled. 
 times pi, Ry, and the linear CNOT chain of Fig. 1.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

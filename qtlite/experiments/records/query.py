@@ -6,8 +6,6 @@ recipe in some fields (an ablation, a hyperparameter sweep, a run on held-out im
 keeps those runs out of a row of the recipe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Three seeds hardly tell a row's own deviation, so it is pooled. Two rows that di
 two standard errors are called level, from two to three is a hint, and more is a lead.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from qtlite.experiments.controls import CONTROL_ROWS

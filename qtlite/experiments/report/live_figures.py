@@ -4,8 +4,6 @@
 notebook, a printed page, a reader without scripts) the still image is what is seen.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -175,7 +173,7 @@ def counts() -> LiveFigure:
     curves["baseline: all $M$"] = sizes
     still = figures.lines(sizes, curves, **labels, log_x=True, log_y=True)
     marks = [(row["n_weights"], row["n_trainable"]) for row in paper]
-    still.axes[0].plot(*zip(*marks, strict=True), "s", color=INK)
+    still.axes[0].plot(*zip(*marks, strict=True), "s", color=INK, ms=4)
     return LiveFigure(
         "counts",
         data,

@@ -1,7 +1,5 @@
 """How to run again what the book reports: the command of every record, and every choice."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import fields

@@ -5,8 +5,6 @@ told apart with every kind of colour vision; curves differ in dash as well). Fig
 paper on purpose: the same file is legible on a light page, on a dark one, and in print.
 """
 
-from __future__ import annotations
-
 import os
 from typing import IO, Any
 

@@ -3,8 +3,6 @@
 README.md holds some of them, between comments such as ``<!-- table: controls -->``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ is built (``book/build.py`` sets ``QTLITE_STATIC``), or without ipywidgets, it r
 widget without a kernel does nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -40,17 +38,17 @@ def is_live() -> bool:
     return not is_static() and find_spec("ipywidgets") is not None
 
 
-def circuit() -> ipywidgets.interactive | live_figures.LiveFigure:
+def circuit() -> "ipywidgets.interactive | live_figures.LiveFigure":
     """From angles, qubits, blocks, CNOTs and shots to probabilities and generated weights."""
     return circuit_controls() if is_live() else live_figures.circuit()
 
 
-def counts() -> ipywidgets.interactive | live_figures.LiveFigure:
+def counts() -> "ipywidgets.interactive | live_figures.LiveFigure":
     """Trained parameters for a network of any size."""
     return count_controls() if is_live() else live_figures.counts()
 
 
-def training() -> ipywidgets.interactive | Figure:
+def training() -> "ipywidgets.interactive | Figure":
     """Train on digits and watch the loss; the static page has the finished curves."""
     if is_live():
         return training_controls()
@@ -61,7 +59,7 @@ def training() -> ipywidgets.interactive | Figure:
     return figures.loss_curves(histories)
 
 
-def circuit_controls() -> ipywidgets.interactive:
+def circuit_controls() -> "ipywidgets.interactive":
     """The controls behind ``circuit``: a change of any of them redraws the figure."""
     from ipywidgets import FloatSlider, IntSlider, interactive
 
@@ -91,7 +89,7 @@ def circuit_controls() -> ipywidgets.interactive:
     )
 
 
-def count_controls() -> ipywidgets.interactive:
+def count_controls() -> "ipywidgets.interactive":
     """The controls behind ``counts``."""
     from IPython.display import Markdown
     from ipywidgets import BoundedIntText, interactive
@@ -110,7 +108,7 @@ def count_controls() -> ipywidgets.interactive:
     )
 
 
-def training_controls(config: TrainConfig | None = None) -> ipywidgets.interactive:
+def training_controls(config: TrainConfig | None = None) -> "ipywidgets.interactive":
     """The controls behind ``training``; the curve grows with every epoch.
 
     Args:

@@ -1,7 +1,5 @@
 """How many directions the weights can move in: the rank of their derivative by the parameters."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any

@@ -6,8 +6,6 @@ singular values are the Schmidt values. Their number is the bond dimension that 
 state needs at this cut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

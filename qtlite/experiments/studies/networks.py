@@ -1,7 +1,5 @@
 """Trained networks: which classes they take for which, and all their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reading out against simulating: how shots and simulation time grow with the number of qubits."""
 
-from __future__ import annotations
-
 import math
 import time
 import timeit

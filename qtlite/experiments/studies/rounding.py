@@ -1,7 +1,5 @@
 """Rounding: how far a run moves when the last bit of one angle of its start changes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training with a finite number of shots in every step, and how good its gradients are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

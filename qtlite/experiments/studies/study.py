@@ -1,7 +1,5 @@
 """A study: what a page quotes and takes too long to compute there; ``qtlite measure NAME``."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 Runs that are recorded are made by ``loop.train``, which builds its model from a config.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch

@@ -6,8 +6,6 @@ are all that Adam can scale. With so few parameters the full second-moment matri
 affordable. This is SOAP (Vyas et al. 2024, arXiv 2409.11321) for one vector of parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Train one configuration: build, loop, checkpoint, resume, evaluate, record."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The folder ``runs/<id>`` holds a run's checkpoint and its plain network. The rec
 a folder of records.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs with files: one run, or many in parallel. An interrupted run continues where it stopped."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """The lists of runs behind the tables and figures, by name, and lists that a user writes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

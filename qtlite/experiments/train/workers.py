@@ -1,7 +1,5 @@
 """The workers of a sweep: processes of this machine, or a Dask cluster."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """Curves, one number against another; bars over the basis states; histograms of samples."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
