@@ -52,7 +52,6 @@ prove: .prove/installed
 	$(BIN)/python tests/prove/chapters.py
 	.prove/bin/python tests/prove/targets.py
 	.prove/bin/python tests/prove/circuits.py
-	$(BIN)/python tests/prove/tiny_readers.py
 	$(BIN)/python tests/prove/install.py
 
 # other libraries' networks in an environment of their own, which sees all that .venv has

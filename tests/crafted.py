@@ -221,7 +221,9 @@ def onnx_files():
         "two-inputs": onnx_file(
             CLASSIFY, f"uint8[batch, 1, 28, 28] input, float[{2**30}, {2**30}] other"
         ),
-        "input-renamed": onnx_file(GOOD.replace("input", "other"), "uint8[b, 1, 28, 28] other"),
+        "input-renamed": onnx_file(
+            GOOD.replace("input", "other"), "uint8[b, 1, 28, 28] other", w=zeros(784, 10)
+        ),
         "float-input": onnx_file(GOOD, "float[batch, 1, 28, 28] input", w=zeros(784, 10)),
         "5-by-5": onnx_file(GOOD, "uint8[batch, 1, 5, 5] input", w=zeros(25, 10)),
         "scalar-input": onnx_file("output = Relu(input)", "uint8 input"),

@@ -1,7 +1,5 @@
 """Blocks of gates that a run can have by name: an ansatz is one function and its entry."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -12,7 +10,7 @@ if TYPE_CHECKING:
     import tensorcircuit as tc
 
 
-def ry_ring_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
+def ry_ring_cnot(circuit: "tc.Circuit", angles: Tensor) -> None:
     """Append an Ry per qubit, then a ring of CNOTs: CNOT(0, 1), CNOT(1, 2), ..., CNOT(N - 1, 0).
 
     The ring of two qubits is CNOT(0, 1), CNOT(1, 0); one qubit has none.
@@ -36,7 +34,7 @@ def ry_ring_cnot(circuit: tc.Circuit, angles: Tensor) -> None:
         circuit.cnot(qubit, (qubit + 1) % len(angles))
 
 
-def u3_ring_cu3(circuit: tc.Circuit, angles: Tensor) -> None:
+def u3_ring_cu3(circuit: "tc.Circuit", angles: Tensor) -> None:
     """Append the block of the authors' released notebooks: U3 on each qubit, then a ring of CU3.
 
     Its amplitudes are complex, so only TensorCircuit can run it.

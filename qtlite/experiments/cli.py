@@ -1,16 +1,12 @@
 """The command line ``qtlite``: a parser, the commands, and one line for an error."""
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from qtlite.experiments.commands.models import export, predict
-from qtlite.experiments.commands.results import measure, tables
-from qtlite.experiments.commands.runs import sweep, train
+from qtlite.experiments.commands import export, measure, predict, sweep, tables, train
 
 DESCRIPTION = (
     "Quantum-Train: a quantum circuit with a few hundred angles generates the weights of an "

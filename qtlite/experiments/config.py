@@ -1,9 +1,7 @@
 """TrainConfig, which describes a run completely."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from qtlite.experiments.ansaetze import ANSAETZE
 from qtlite.experiments.controls import ALL_CONTROLS
@@ -23,14 +21,10 @@ MAX_SEED = 10**12  # a million times it must fit in the 64 bits of PyTorch's see
 SMALLEST, LARGEST = 1e-30, 1e30  # a square of any number between them is one in float64
 
 
-def _option(
-    default: Any,
-    description: str,
-    *,
-    choices: tuple[str, ...] | None = None,
-    limits: tuple[float, float] | None = None,
-) -> Any:
-    """A field: its default, its help on the command line, and the values it may have."""
+def _option(default: Any, description: str, allowed: tuple[Any, ...] | None = None) -> Any:
+    """A field: its default, its help on the command line, and its choices or its two limits."""
+    are_choices = allowed is not None and isinstance(allowed[0], str)
+    choices, limits = (allowed, None) if are_choices else (None, allowed)
     return field(
         default=default, metadata={"help": description, "choices": choices, "limits": limits}
     )
@@ -52,102 +46,89 @@ class TrainConfig:
         ValueError: n_blocks must be between 1 and 100000, got 0
     """
 
-    dataset: str = _option("digits", "images to classify", choices=DATASETS)
+    dataset: str = _option("digits", "images to classify", DATASETS)
     model: str = _option(
         "qt",
         "qt generates the weights; classical is the baseline, which trains them directly; the "
         "others are comparison models",
-        choices=MODELS,
+        MODELS,
     )
-    recipe: str = _option(
-        "qtlite", "named set of choices that the values come from", choices=RECIPE_NAMES
-    )
+    recipe: str = _option("qtlite", "named set of choices that the values come from", RECIPE_NAMES)
     n_blocks: int = _option(
-        16, "L, blocks of the circuit (a control has as many parameters)", limits=(1, 100_000)
+        16, "L, blocks of the circuit (a control has as many parameters)", (1, 100_000)
     )
     block: str = _option(
-        "ry_linear_cnot", "the ansatz: gates of one block of the circuit", choices=tuple(ANSAETZE)
+        "ry_linear_cnot", "the ansatz: gates of one block of the circuit", tuple(ANSAETZE)
     )
-    seed: int = _option(
-        0, "of the random start and of the order of images", limits=(-MAX_SEED, MAX_SEED)
-    )
+    seed: int = _option(0, "of the random start and of the order of images", (-MAX_SEED, MAX_SEED))
 
     # the target network and its images
     relu: bool = _option(True, "ReLU after each hidden layer of the target")
-    pixel_mean: float = _option(
-        0.3051, "subtracted from pixels in [0, 1]", limits=(-LARGEST, LARGEST)
-    )
-    pixel_std: float = _option(0.3233, "divides the pixels after that", limits=(SMALLEST, LARGEST))
+    pixel_mean: float = _option(0.3051, "subtracted from pixels in [0, 1]", (-LARGEST, LARGEST))
+    pixel_std: float = _option(0.3233, "divides the pixels after that", (SMALLEST, LARGEST))
 
     # from angles to weights
     angle_range: float = _option(
-        3.141592653589793, "angles start uniform in +-this, radians", limits=(0, LARGEST)
+        3.141592653589793, "angles start uniform in +-this, radians", (0, LARGEST)
     )
     feature: str = _option(
-        "scaled",
-        "function of the probability that enters the mapping net",
-        choices=(*FEATURES, "released"),
+        "scaled", "function of the probability that enters the mapping net", (*FEATURES, "released")
     )
     bits: str = _option(
-        "minus_plus", "values of bits 0 and 1 in the mapping net's input", choices=tuple(BITS)
+        "minus_plus", "values of bits 0 and 1 in the mapping net's input", tuple(BITS)
     )
     center_feature: bool = _option(False, "subtract the feature's mean over the M states")
     hidden: tuple[int, ...] = _option(
-        (4, 20, 4), "widths of the mapping net's hidden layers", limits=(1, 10_000)
+        (4, 20, 4), "widths of the mapping net's hidden layers", (1, 10_000)
     )
     activation: str = _option(
-        "all", "hidden layers of the mapping net that end in tanh", choices=ACTIVATIONS
+        "all", "hidden layers of the mapping net that end in tanh", ACTIVATIONS
     )
     center_output: bool = _option(False, "subtract the mean of the generated numbers")
-    normalisation: str = _option("row", "of the generated numbers", choices=SCHEMES)
+    normalisation: str = _option("row", "of the generated numbers", SCHEMES)
     weight_gain: float = _option(
-        2**0.5, "standard deviation of normalised weights times sqrt(fan-in)", limits=(1e-6, 1e6)
+        2**0.5, "standard deviation of normalised weights times sqrt(fan-in)", (1e-6, 1e6)
     )
 
     # optimisation of the cross-entropy
     optimiser: str = _option(
-        "adam", "adam for each parameter; full_matrix_adam in the basis of E[g g^T]",
-        choices=OPTIMISERS,
-    )  # fmt: skip
+        "adam", "adam for each parameter; full_matrix_adam in the basis of E[g g^T]", OPTIMISERS
+    )
     refresh_every: int = _option(
-        50, "steps between updates of full_matrix_adam's basis", limits=(1, MAX_COUNT)
+        50, "steps between updates of full_matrix_adam's basis", (1, MAX_COUNT)
     )
-    epochs: int = _option(20, "passes over the training images", limits=(1, MAX_COUNT))
-    batch_size: int = _option(128, "images in a training step", limits=(1, MAX_COUNT))
+    epochs: int = _option(20, "passes over the training images", (1, MAX_COUNT))
+    batch_size: int = _option(128, "images in a training step", (1, MAX_COUNT))
     learning_rate: float = _option(
-        0.015, "of Adam; the peak of a one-cycle schedule", limits=(SMALLEST, LARGEST)
+        0.015, "of Adam; the peak of a one-cycle schedule", (SMALLEST, LARGEST)
     )
-    schedule: str = _option("one_cycle", "of the learning rate", choices=SCHEDULES)
-    weight_decay: float = _option(0.0, "Adam's L2 penalty", limits=(0, LARGEST))
-    adam_eps: float = _option(1e-8, "Adam's epsilon", limits=(SMALLEST, LARGEST))
+    schedule: str = _option("one_cycle", "of the learning rate", SCHEDULES)
+    weight_decay: float = _option(0.0, "Adam's L2 penalty", (0, LARGEST))
+    adam_eps: float = _option(1e-8, "Adam's epsilon", (SMALLEST, LARGEST))
 
     # few bits: training ends on a grid around a start that other languages can draw too
     grid: tuple[int, ...] = _option(
         (),
         "steps of trained numbers, in 1/1024: angles (radians) of the first and of the last block, "
         "then layer by layer",
-        limits=(1, 1020),
+        (1, 1020),
     )
     rounding_epochs: int = _option(
-        0, "last epochs, in which numbers are rounded to the grid", limits=(0, MAX_COUNT)
+        0, "last epochs, in which numbers are rounded to the grid", (0, MAX_COUNT)
     )
     pull: float = _option(
-        0.0,
-        "to the start: times half its squared distance in grid steps, nats",
-        limits=(0, LARGEST),
+        0.0, "to the start: times half its squared distance in grid steps, nats", (0, LARGEST)
     )
 
     # which images
     augmentation: str = _option(
-        "none", "of training images; mirror swaps left and right at random", choices=AUGMENTATIONS
+        "none", "of training images; mirror swaps left and right at random", AUGMENTATIONS
     )
-    n_train: int | None = _option(
-        None, "use only the first n training images", limits=(1, MAX_COUNT)
-    )
+    n_train: int | None = _option(None, "use only the first n training images", (1, MAX_COUNT))
     n_validation: int = _option(
         0,
         "hold out the last n training images and evaluate on them, not on the test images",
-        limits=(0, MAX_COUNT),
+        (0, MAX_COUNT),
     )
 
     def __post_init__(self) -> None:
@@ -180,7 +161,6 @@ class TrainConfig:
             raise ValueError(
                 f"weight_decay must be 0 with full_matrix_adam, got {self.weight_decay}"
             )
-
         if (len(self.grid) >= 2) != (self.rounding_epochs > 0) or len(self.grid) == 1:
             raise ValueError(
                 "grid must have two steps or more if rounding_epochs is positive, otherwise none, "
@@ -203,7 +183,7 @@ class TrainConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build a config from what ``to_dict`` returned; fields left out have their defaults.
 
         Raises:

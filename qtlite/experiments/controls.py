@@ -4,8 +4,6 @@ A control is another source of the same weights, with as many trained parameters
 its mapping net. Adding one is an entry here, and its builder in ``models/controls.py``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

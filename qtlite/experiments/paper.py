@@ -1,7 +1,5 @@
 """Tables I-III and the QCML sizes of Liu et al. 2024 (arXiv 2405.11304) as data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """The recipes: named sets of choices, each with the reason for its values."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from qtlite.experiments.config import TrainConfig

@@ -1,7 +1,5 @@
 """Atomic writes: a file is complete, or it does not exist."""
 
-from __future__ import annotations
-
 import glob
 import os
 import platform
@@ -13,7 +11,7 @@ UNFINISHED = ".unfinished"  # the end of the name of a file that is being writte
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike, overwrite: bool = True) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; the file takes its name once it is complete.
 
     Where writing fails, nothing is left of the attempt and an older file stays as it was. The
@@ -22,8 +20,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Args:
         path: the file's own name; missing folders above it are made.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
+        FileExistsError: if the file exists and ``overwrite`` is off.
         OSError: if the file cannot be written, such as on a full disk; the message names it.
 
     Example:
@@ -35,6 +35,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         ...     path.read_text()
         'done'
     """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     unfinished = path.with_name(f"{_beginning(path)}{os.getpid()}{UNFINISHED}")

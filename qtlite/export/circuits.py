@@ -3,19 +3,20 @@
 Qubit 0 is the most significant bit of a basis state's number, and the leftmost bit of its name.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from qtlite.circuit import gate_list
-from qtlite.export.new_file import require
+from qtlite.export.checks import require
 from qtlite.qnn import QNN
 from qtlite.quantum_train import QuantumTrain
+
+if TYPE_CHECKING:
+    import tensorcircuit as tc
 
 # gates by TensorCircuit's names: OpenQASM 3's (stdgates.inc) and PennyLane's
 GATES = {
@@ -57,16 +58,21 @@ def circuit_gates(qnn: QNN) -> list[Gate]:
     state.view(-1)[0] = 1
     for row in qnn.angles.detach().double().cpu():
         for gate in gate_list(qnn.block, qnn.n_qubits, row):
-            name, parameters = gate["name"], gate.get("parameters", {}).values()
-            if name not in GATES:
-                raise ValueError(f"block must be of the gates {', '.join(GATES)}, got {name!r}")
-            numbers = (torch.as_tensor(getattr(p, "tensor", p)).real.item() for p in parameters)
-            gates.append(Gate(name, tuple(numbers), tuple(gate["index"])))
+            gates.append(_read_gate(gate))
             state = _apply(gate["gate"].tensor.detach(), state, gates[-1].qubits)
     with torch.no_grad():  # what is not in the list of gates, such as post-selection
         if not torch.allclose(state.abs().square().flatten(), qnn().double().cpu(), atol=1e-4):
             raise ValueError("block must do nothing but append gates, got other probabilities")
     return gates
+
+
+def _read_gate(gate: Mapping[str, Any]) -> Gate:
+    """A gate of TensorCircuit's ``to_qir``."""
+    name, parameters = gate["name"], gate.get("parameters", {}).values()
+    if name not in GATES:
+        raise ValueError(f"block must be of the gates {', '.join(GATES)}, got {name!r}")
+    numbers = (torch.as_tensor(getattr(p, "tensor", p)).real.item() for p in parameters)
+    return Gate(name, tuple(numbers), tuple(gate["index"]))
 
 
 def _apply(matrix: Tensor, state: Tensor, qubits: tuple[int, ...]) -> Tensor:
@@ -130,8 +136,11 @@ def to_openqasm(qnn: QNN, comment: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_pennylane(qnn: QNN) -> Callable[[], None]:
-    """Return a PennyLane function that applies the circuit to wires 0 to N - 1.
+def to_pennylane(circuit: "QNN | tc.Circuit") -> Callable[[], None]:
+    """Return a PennyLane function that applies a circuit to wires 0 to N - 1.
+
+    Args:
+        circuit: of the gates in ``GATES``.
 
     Raises:
         ImportError: if PennyLane is not installed.
@@ -146,9 +155,10 @@ def to_pennylane(qnn: QNN) -> Callable[[], None]:
     require("pennylane")
     import pennylane as qml
 
-    gates = circuit_gates(qnn)
+    is_qnn = not hasattr(circuit, "to_qir")
+    gates = circuit_gates(circuit) if is_qnn else list(map(_read_gate, circuit.to_qir()))
 
-    def circuit() -> None:
+    def apply() -> None:
         for name, parameters, qubits in gates:
             gate = getattr(qml, GATES[name][1])
             if name == "cu":
@@ -156,7 +166,7 @@ def to_pennylane(qnn: QNN) -> Callable[[], None]:
             else:
                 gate(*parameters, wires=qubits)
 
-    return circuit
+    return apply
 
 
 def network_from_counts(

@@ -6,8 +6,6 @@ PyTorch) sums may be done in another order, and weights differ by about 1e-6 of 
 A fingerprint in the file, compared within a tolerance, refuses any other weights.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from itertools import pairwise
@@ -20,7 +18,8 @@ from msgspec import Meta, Struct
 from torch import Tensor, nn
 
 from qtlite.circuit import Block, ry_linear_cnot
-from qtlite.export.new_file import check_finite, check_tensors, new_file, prepare, reading
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import check_finite, check_tensors, prepare, reading
 from qtlite.export.safetensors_file import check_types, read_metadata, write_sealed
 from qtlite.inject import weight_shapes
 from qtlite.mapping import FEATURES, MappingNet, qubits_needed
@@ -114,7 +113,7 @@ def save_compressed(
     # copies, since the format refuses tensors that share memory
     tensors = {name: t.detach().contiguous().clone() for name, t in model.state_dict().items()}
     header[_MAP] = msgspec.json.encode(_describe(model, before)).decode()
-    with new_file(path, overwrite) as unfinished:
+    with atomic_write(path, overwrite) as unfinished:
         write_sealed(save_file, tensors, unfinished, header)
         again, _ = load_compressed(unfinished, target, block=block)
         with torch.no_grad():

@@ -4,8 +4,6 @@ Adding a format is adding an entry to ``FORMATS``: a name, the end of a file's n
 reader unless reading such a file could run code.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qtlite.export.checks import TOLERANCE, reading
 from qtlite.export.compressed import load_compressed, save_compressed
 from qtlite.export.from_pixels import FromPixels
 from qtlite.export.int8 import quantise_onnx, same_classes
 from qtlite.export.json_file import load_json, save_json
-from qtlite.export.new_file import TOLERANCE, reading
 from qtlite.export.onnx_file import open_onnx, save_onnx
 from qtlite.export.safetensors_file import load_safetensors, read_metadata, save_safetensors
 from qtlite.export.torch_export_file import save_torch_export
@@ -93,8 +91,7 @@ def _read_safetensors(path: Path, structure: Callable) -> tuple[Logits, dict[str
     about = read_metadata(path)
     target = structure(about)
     load_safetensors(target, path)
-    with reading(path, "say the mean and standard deviation of pixels", "model"):
-        return _in_torch(target, about), about
+    return _in_torch(_normalised(target, about, path)), about
 
 
 def _write_compressed(trained: Trained, path: Path, about: Metadata) -> str:
@@ -104,8 +101,7 @@ def _write_compressed(trained: Trained, path: Path, about: Metadata) -> str:
 
 def _read_compressed(path: Path, structure: Callable) -> tuple[Logits, dict[str, str]]:
     model, about = load_compressed(path, structure(read_metadata(path)))
-    with reading(path, "say the mean and standard deviation of pixels", "model"):
-        return _in_torch(model.to_classical(), about), about
+    return _in_torch(_normalised(model.to_classical(), about, path)), about
 
 
 def _write_onnx(trained: Trained, path: Path, about: Metadata) -> str:
@@ -144,17 +140,14 @@ def _read_json(path: Path, _: Callable) -> tuple[Logits, dict[str, str]]:
     return _in_torch(network), about
 
 
-def _in_torch(network: nn.Module, about: Metadata | None = None) -> Logits:
-    """Run a network on pixels, normalised as the metadata say if there are any."""
-    if about is not None:
+def _normalised(network: nn.Module, about: Metadata, path: Path) -> FromPixels:
+    with reading(path, "say the mean and standard deviation of pixels", "model"):
         mean, std = float(about["pixel_mean"]), float(about["pixel_std"])
-        network = FromPixels(network.eval(), mean, std)
+        return FromPixels(network.eval(), mean, std)
 
-    @torch.no_grad()
-    def logits(pixels: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(pixels)).numpy()
 
-    return logits
+def _in_torch(network: nn.Module) -> Logits:
+    return torch.no_grad()(lambda pixels: network(torch.from_numpy(pixels)).numpy())
 
 
 FORMATS = {

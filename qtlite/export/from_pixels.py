@@ -1,7 +1,5 @@
 """An image classifier that takes pixels as they are stored."""
 
-from __future__ import annotations
-
 from math import inf, isfinite
 
 import torch

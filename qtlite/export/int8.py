@@ -1,7 +1,5 @@
 """Eight-bit integers in place of the floating-point numbers of an exported network."""
 
-from __future__ import annotations
-
 import logging
 import os
 import tempfile
@@ -10,7 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from qtlite.export.new_file import new_file, reading, require
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import reading, require
 from qtlite.export.onnx_file import open_onnx
 from qtlite.export.seal import OPEN_SEAL, seal_file
 
@@ -58,7 +57,7 @@ def quantise_onnx(
     level = root.level
     root.setLevel(logging.ERROR)  # ONNX Runtime advises on the root logger
     try:
-        with new_file(path, overwrite) as unfinished, tempfile.TemporaryDirectory() as folder:
+        with atomic_write(path, overwrite) as unfinished, tempfile.TemporaryDirectory() as folder:
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(os.fspath(source), os.fspath(prepared), skip_symbolic_shape=True)
             quantize_static(

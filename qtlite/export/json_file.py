@@ -11,8 +11,6 @@ A file is one object::
 where TENSOR is {"shape": [8, 1, 5, 5], "data": "..."}, little-endian float32 in row-major order.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from math import prod
@@ -25,15 +23,9 @@ import torch
 from msgspec import Meta, Struct
 from torch import Tensor, nn
 
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import check_cost, check_finite, check_tensors, prepare, reading
 from qtlite.export.from_pixels import FromPixels
-from qtlite.export.new_file import (
-    check_cost,
-    check_finite,
-    check_tensors,
-    new_file,
-    prepare,
-    reading,
-)
 from qtlite.export.schema import read_json
 from qtlite.export.seal import check_seal, seal_file
 
@@ -117,7 +109,7 @@ def save_json(
         )
     written, seal = [_write_layer(layer) for layer in layers], header.pop("seal")
     content = _Network("qtlite-network", 1, seal, header, written, mean, std)
-    with new_file(path, overwrite) as unfinished:
+    with atomic_write(path, overwrite) as unfinished:
         unfinished.write_bytes(msgspec.json.encode(content))
         seal_file(unfinished)
         check_tensors(network.state_dict(), load_json(unfinished)[0].state_dict())

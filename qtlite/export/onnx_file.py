@@ -1,7 +1,5 @@
 """ONNX: the network as a graph of standard operations, which many runtimes and browsers run."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
@@ -16,15 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.new_file import (
-    check_cost,
-    check_outputs,
-    new_file,
-    one_output,
-    prepare,
-    reading,
-    require,
-)
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import check_cost, check_outputs, one_output, prepare, reading, require
 from qtlite.export.seal import check_seal, seal_file
 
 OPSET = 18  # the version of ONNX's operations that PyTorch's exporter writes without conversion
@@ -80,7 +71,7 @@ def save_onnx(
             )
     network, example = copy.deepcopy(network).cpu().eval(), example.detach().cpu()
     expected = one_output(network, example)
-    with new_file(path, overwrite) as unfinished:
+    with atomic_write(path, overwrite) as unfinished:
         program = _trace(network, example)
         for node in program.model.graph:
             node.metadata_props.clear()  # stack traces with folder names of this machine

@@ -1,7 +1,5 @@
 """Safetensors: the tensors by name, and strings about them; the structure stays in the code."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os
@@ -11,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qtlite.export.new_file import (
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import (
     check_finite,
     check_module,
     check_tensors,
-    new_file,
     prepare,
     reading,
     require,
@@ -57,7 +55,7 @@ def save_safetensors(
     header = prepare(network, metadata, "safetensors")
     from safetensors.torch import save_model
 
-    with new_file(path, overwrite) as unfinished:
+    with atomic_write(path, overwrite) as unfinished:
         write_sealed(save_model, network, unfinished, header)
         again = copy.deepcopy(network)
         for tensor in again.state_dict().values():
@@ -91,16 +89,12 @@ def write_sealed(save: Callable[..., None], content: Any, path: Path, header: di
     seal_file(path)
 
 
-def load_safetensors(
-    network: nn.Module, path: str | os.PathLike, *, foreign: bool = False
-) -> dict[str, str]:
+def load_safetensors(network: nn.Module, path: str | os.PathLike) -> dict[str, str]:
     """Put a file's tensors into a network of the same structure.
 
     Args:
         network: changed in place.
         path: what ``save_safetensors`` wrote.
-        foreign: whether another program may have written the file: damage to its numbers is not
-            seen, since it has no checksum.
 
     Returns:
         The file's metadata.
@@ -110,7 +104,7 @@ def load_safetensors(
             tensors are not the network's, or the network is no module.
         FileNotFoundError: if there is no such file.
     """
-    metadata = read_metadata(path, foreign=foreign)
+    metadata = read_metadata(path)
     from safetensors.torch import load_file, load_model
 
     check_module(network)
@@ -134,18 +128,17 @@ def check_types(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name!r} must be {own.dtype}, got {found.dtype}")
 
 
-def read_metadata(path: str | os.PathLike, *, foreign: bool = False) -> dict[str, str]:
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """Read a file's strings and compare its checksum.
 
     Raises:
-        ValueError: if the file is damaged, or has no checksum and is not ``foreign``.
+        ValueError: if the file is damaged or has no checksum.
         FileNotFoundError: if there is no such file.
     """
     require("safetensors")
     from safetensors import safe_open
 
     with reading(path, "be a whole safetensors file"), safe_open(str(path), framework="pt") as file:
-        metadata = dict(file.metadata() or {})
-    if metadata.pop("seal", None) or not foreign:
-        check_seal(path)
-    return metadata
+        metadata = file.metadata() or {}
+    check_seal(path)
+    return {name: text for name, text in metadata.items() if name != "seal"}

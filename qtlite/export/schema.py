@@ -5,8 +5,6 @@ Limits are annotations: ``Annotated[float, msgspec.Meta(ge=0, le=1)]``. A ``Type
 that it does not name; a ``Struct`` with ``forbid_unknown_fields=True`` refuses them.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, TypeVar

@@ -5,8 +5,6 @@ the file with 64 zeros in the digest's place. It works for any format that store
 are. It finds accidents, not forgery: there is no key, so anybody can change a file and seal it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -5,8 +5,6 @@ parts, evaluates some strings and runs whatever operations the graph names, so a
 stranger can run code. Read only files that you wrote, with ``torch.export.load``.
 """
 
-from __future__ import annotations
-
 import copy
 import io
 import json
@@ -18,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.new_file import check_outputs, new_file, one_output, prepare
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import check_outputs, one_output, prepare
 
 _ABOUT = "qtlite.json"
 
@@ -57,7 +56,7 @@ def save_torch_export(
     # a copy, since the example goes into the file, and a slice would take all its images along
     example = example.detach().clone()
     expected = one_output(network, example)
-    with new_file(path, overwrite) as unfinished, warnings.catch_warnings():
+    with atomic_write(path, overwrite) as unfinished, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about PyTorch's own insides
         try:
             shapes = ({0: torch.export.Dim("batch")},)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.recipes import recipe_config
@@ -49,15 +50,10 @@ def test_figure_has_a_pair_of_panels_for_each_dataset(networks):
     results = run_study("weights", "digits", runs=networks[0])["results"]
     axes = figures.generated_and_baseline({"a": results, "b": results}).axes
     assert [panel.get_title() for panel in axes] == ["a", "b", "", ""]
-    area = sum(
-        value * width
-        for value, width in zip(
-            axes[2].patches[0].get_data().values, np.diff(results["edges"]), strict=True
-        )
-    )
+    area = axes[2].patches[0].get_data().values @ np.diff(results["edges"])
     assert area == pytest.approx(1)
 
 
 def test_missing_runs_are_named(tmp_path):
-    with pytest.raises(ValueError, match="runs must hold a finished run digits-qt-qtlite-L16"):
-        run_study("weights", "digits", runs=tmp_path)
+    text = "runs must hold a finished run digits-qt-qtlite-L16"
+    refused(text, run_study, "weights", "digits", runs=tmp_path)

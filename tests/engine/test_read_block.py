@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.engine.read_block import NotRealAmplitude, read_block
@@ -19,9 +20,6 @@ def test_the_papers_block_is_one_layer_and_one_gather():
     np.testing.assert_array_equal(block.sources[0], basis ^ basis >> 1)
     assert block.signs is None
     np.testing.assert_array_equal(block.coefficients[0], np.eye(5))
-
-
-def test_rotations_without_entanglement_permute_nothing():
     np.testing.assert_array_equal(read_block(ry_only, 3, 3).sources, [np.arange(8)])
 
 
@@ -64,94 +62,43 @@ def test_rotations_that_commute_share_a_step_and_others_do_not():
     assert rotated.tolist() == [[True, False, True], [False, True, False]]
 
 
-def _depends_on_values(circuit, angles):
-    if angles[0] > angles[1]:
-        circuit.x(0)
-    circuit.ry(0, theta=angles[0])
+def test_refusals_name_the_gate():
+    def turn(angle):
+        return torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
 
-
-def _controlled_hadamard(circuit, angles):
-    circuit.any(
-        0, 1, unitary=np.block([[np.eye(2), np.zeros((2, 2))], [np.zeros((2, 2)), HADAMARD]])
-    )
-
-
-def _turn(angle):
-    return torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
-
-
-HADAMARD = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
-
-
-@pytest.mark.parametrize(
-    ("block", "message"),
-    [
-        (_depends_on_values, "block must append the same gates whatever its angles are"),
+    hadamard, identity = np.array([[1, 1], [1, -1]]) / np.sqrt(2), np.eye(2)
+    controlled = np.kron(np.diag([1, 0]), identity) + np.kron(np.diag([0, 1]), hadamard)
+    flip = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.complex128)
+    real, affine = "must have real entries for the engine", "must have an angle that is affine"
+    other = "must be Ry, controlled Ry, a one-qubit gate or a signed permutation for the engine"
+    for gates, text in (
+        (lambda c, a: c.any(0, 1, unitary=controlled), rf"'any' on qubits \(0, 1\) {other}"),
+        (lambda c, a: c.ry(1, theta=a[0] ** 2), rf"gate 'ry' on qubits \(1,\) {affine} in the blo"),
+        (lambda c, a: c.ry(0, theta=a[0] ** 3), affine),
+        (lambda c, a: c.ry(0, theta=a[0].clamp(-1.5, 1.5)), affine),
+        (lambda c, a: c.ry(0, theta=a[0].abs()), affine),
+        (lambda c, a: c.any(0, unitary=turn(a[0])), "must not depend on the angles for the engi"),
+        (lambda c, a: c.rx(0, theta=a[0]), rf"gate 'rx' on qubits \(0,\) {real}"),
+        (lambda c, a: c.t(1), rf"gate 't' on qubits \(1,\) {real}"),
+        (u3_ring_cu3, rf"gate 'u' on qubits \(0,\) {real}"),
+        (lambda c, a: c.any(0, unitary=np.triu(np.ones((2, 2)))), "must be unitary for the engine"),
         (
-            _controlled_hadamard,
-            r"gate 'any' on qubits \(0, 1\) must be Ry, controlled Ry, a one-qubit gate or a "
-            "signed permutation for the engine",
+            lambda c, a: c.multicontrol(0, 1, ctrl=[1], unitary=flip),
+            "must have a matrix for the engine",
         ),
-        (
-            lambda circuit, angles: circuit.ry(1, theta=angles[0] ** 2),
-            r"gate 'ry' on qubits \(1,\) must have an angle that is affine in the block's angles "
-            "for the engine",
-        ),
-        (
-            lambda circuit, angles: circuit.any(0, unitary=_turn(angles[0])),
-            r"gate 'any' on qubits \(0,\) must not depend on the angles for the engine",
-        ),
-        (
-            lambda circuit, angles: circuit.rx(0, theta=angles[0]),
-            r"gate 'rx' on qubits \(0,\) must have real entries for the engine",
-        ),
-        (
-            lambda circuit, angles: circuit.t(1),
-            r"gate 't' on qubits \(1,\) must have real entries for the engine",
-        ),
-        (
-            lambda circuit, angles: circuit.any(0, unitary=np.array([[1.0, 1.0], [0.0, 1.0]])),
-            r"gate 'any' on qubits \(0,\) must be unitary for the engine",
-        ),
-        (u3_ring_cu3, r"gate 'u' on qubits \(0,\) must have real entries for the engine"),
-    ],
-)
-def test_refusals_name_the_gate(block, message):
-    with pytest.raises(NotRealAmplitude, match=message):
-        read_block(block, n_qubits=2, n_angles=12)
+    ):
+        refused(text, read_block, gates, 2, 12, error=NotRealAmplitude)
 
 
-@pytest.mark.parametrize(
-    "block",
-    [
-        lambda circuit, angles: circuit.ry(0, theta=angles[0].clamp(-1.5, 1.5)),
-        lambda circuit, angles: circuit.ry(0, theta=angles[0].abs()),
-        lambda circuit, angles: circuit.ry(0, theta=angles[0] ** 3),
-    ],
-)
-def test_angles_that_are_not_affine_far_out_are_noticed(block):
-    with pytest.raises(NotRealAmplitude, match="must have an angle that is affine"):
-        read_block(block, n_qubits=1, n_angles=1)
-
-
-def test_gates_that_come_and_go_with_large_angles_are_noticed():
+@pytest.mark.parametrize("border", [1e-3, 1.2])
+def test_gates_that_come_and_go_with_the_angles_are_noticed(border):
     def block(circuit, angles):
         circuit.ry(0, theta=angles[0])
-        if angles[0] > 1.2:
+        if angles[0] > border:
             circuit.x(0)
 
-    with pytest.raises(NotRealAmplitude, match="the same gates whatever its angles"):
-        read_block(block, n_qubits=1, n_angles=1)
-
-
-def test_gate_without_a_matrix_is_refused():
-    flip = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.complex128)
-    with pytest.raises(NotRealAmplitude, match="must have a matrix for the engine"):
-        read_block(
-            lambda circuit, angles: circuit.multicontrol(0, 1, 2, ctrl=[1, 0], unitary=flip),
-            n_qubits=3,
-            n_angles=1,
-        )
+    text = "block must append the same gates whatever its angles are"
+    refused(text, read_block, block, 1, 1, error=NotRealAmplitude)
 
 
 def angled(circuit, angles):
@@ -176,17 +123,16 @@ def test_the_callers_mode_does_not_matter(mode):
     assert phi.grad.tolist() == [[1.5], [1.5]]
 
 
-def test_another_default_device_does_not_matter():
-    with torch.device("meta"):
-        found = read_block(angled, 3, 1)
-    np.testing.assert_array_equal(found.sources, read_block(angled, 3, 1).sources)
-
-
-def test_angles_keep_their_precision_under_autocast():
+def test_another_default_device_and_autocast_and_threads_do_not_matter():
     block, angles = read_block(angled, 3, 1), torch.tensor([[1.2345678]])
+    with torch.device("meta"):
+        np.testing.assert_array_equal(read_block(angled, 3, 1).sources, block.sources)
     expected = block.step_angles(angles)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(block.step_angles(angles), expected)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: read_block(angled, 3, 1), range(8)))
+    assert {each.sources.tobytes() for each in found} == {block.sources.tobytes()}
 
 
 @pytest.mark.parametrize(
@@ -203,21 +149,10 @@ def test_what_the_list_of_gates_does_not_tell_is_noticed(hidden):
         circuit.cnot(0, 1)
         hidden(circuit)
 
-    with pytest.raises(NotRealAmplitude, match="must do what TensorCircuit's list .* says"):
-        read_block(block, 2, 1)
+    text = "must do what TensorCircuit's list .* says"
+    refused(text, read_block, block, 2, 1, error=NotRealAmplitude)
 
 
 def test_a_block_that_wants_more_angles_is_told_how_many_there_are():
-    def block(circuit, angles):
-        circuit.ry(0, theta=angles[4])
-
-    with pytest.raises(
-        ValueError, match=r"to 2 qubits from 3 angles \(see angles_per_block\), got"
-    ):
-        read_block(block, 2, 3)
-
-
-def test_threads_may_read_blocks_at_the_same_time():
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: read_block(angled, 3, 1), range(8)))
-    assert {block.sources.tobytes() for block in found} == {found[0].sources.tobytes()}
+    text = r"to 2 qubits from 3 angles \(see angles_per_block\), got"
+    refused(text, read_block, lambda circuit, angles: circuit.ry(0, theta=angles[4]), 2, 3)

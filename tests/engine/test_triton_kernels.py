@@ -50,11 +50,26 @@ def sample(block_function, n_qubits, n_blocks, n_states, dtype):
     return block, block.step_angles(angles).to(dtype), *numbers.to(dtype)
 
 
+def on_device(*tensors):
+    return [tensor.to(DEVICE) for tensor in tensors]
+
+
 def assert_same(found, expected, dtype):
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(
             ours.cpu().double(), theirs.double(), rtol=0, atol=TOLERANCES[dtype]
         )
+
+
+def assert_like_torch(block, *tensors, change=lambda tensor: tensor):
+    """The kernels' states and gradients are those of torch in double precision."""
+    angles, states, gradients = map(change, on_device(*tensors))
+    final = fused_triton.apply(block, angles, states)
+    found = final, *fused_triton.apply_adjoint(block, angles, change(final), gradients)
+    angles, states, gradients = (tensor.double() for tensor in tensors)
+    final = fused_torch.apply(block, angles, states)
+    expected = final, *fused_torch.apply_adjoint(block, angles, final, gradients)
+    assert_same(found, expected, tensors[0].dtype)
 
 
 @pytest.mark.parametrize(
@@ -71,54 +86,27 @@ def assert_same(found, expected, dtype):
 )
 @pytest.mark.parametrize(("n_states", "dtype"), [(1, torch.float32), (3, torch.float64)])
 def test_the_kernels_do_what_torch_does(block_function, n_qubits, n_states, dtype):
-    block, angles, states, gradients = sample(block_function, n_qubits, 3, n_states, dtype)
-    ours = [tensor.to(DEVICE) for tensor in (angles, states, gradients)]
-    final = fused_triton.apply(block, *ours[:2])
-    # in double precision
-    expected = fused_torch.apply(block, angles.double(), states.double())
-    assert_same([final], [expected], dtype)
-    found = fused_triton.apply_adjoint(block, ours[0], final, ours[2])
-    assert_same(
-        found,
-        fused_torch.apply_adjoint(block, angles.double(), expected, gradients.double()),
-        dtype,
-    )
-
-
-@pytest.mark.parametrize("n_qubits", [1, 9, 10, 11, 13, 19, 20, 21, 22, 30])
-def test_passes_cover_each_qubit_once_and_fit_a_program(n_qubits):
-    passes = fused_triton._passes(n_qubits)
-    assert [bit for each in passes for bit in range(each.first, each.first + each.width)] == list(
-        range(n_qubits)
-    )
-    assert all(each.tile <= 2**13 and each.width <= fused_triton.WIDEST for each in passes)
+    assert_like_torch(*sample(block_function, n_qubits, 3, n_states, dtype))
 
 
 def test_the_order_of_the_inputs_in_memory_does_not_matter():
-    block, angles, states, gradients = sample(chain, 5, 3, 4, torch.float64)
-    turned = [tensor.to(DEVICE).mT.contiguous().mT for tensor in (angles, states, gradients)]
-    assert not any(tensor.is_contiguous() for tensor in turned)
-    final = fused_triton.apply(block, *turned[:2])
-    expected = fused_torch.apply(block, angles, states)
-    assert_same([final], [expected], torch.float64)
-    found = fused_triton.apply_adjoint(block, turned[0], final.mT.contiguous().mT, turned[2])
-    exact = fused_torch.apply_adjoint(block, angles, expected, gradients)
-    assert_same(found, exact, torch.float64)
+    def turned(tensor):
+        other = tensor.mT.contiguous().mT
+        assert not other.is_contiguous()
+        return other
+
+    assert_like_torch(*sample(chain, 5, 3, 4, torch.float64), change=turned)
 
 
 def test_more_amplitudes_than_the_kernels_count_go_through_torch(monkeypatch):
     monkeypatch.setattr(fused_triton, "MAX_AMPLITUDES", 127)
     monkeypatch.setattr(fused_triton, "_replayed", None)
-    block, *tensors = sample(chain, 5, 3, 4, torch.float64)
-    angles, states, gradients = (tensor.to(DEVICE) for tensor in tensors)
-    final = fused_triton.apply(block, angles, states)
-    assert_same([final], [fused_torch.apply(block, *tensors[:2])], torch.float64)
-    assert fused_triton.apply_adjoint(block, angles, final, gradients)[0].shape == angles.shape
+    assert_like_torch(*sample(chain, 5, 3, 4, torch.float64))
 
 
 def test_what_an_inference_has_left_behind_serves_training():
     block, angles, states, gradients = sample(signed_steps, 3, 2, 2, torch.float64)
-    ours = [tensor.to(DEVICE) for tensor in (angles, states, gradients)]
+    ours = on_device(angles, states, gradients)
     with torch.inference_mode():
         fused_triton.apply(block, *ours[:2])
         fused_triton.apply_adjoint(block, *ours)
@@ -158,18 +146,6 @@ def test_a_gpu_has_these_kernels():
 
 
 @on_gpu
-def test_replays_take_the_inputs_of_each_call_and_leave_earlier_results_alone():
-    block, angles, states, _ = sample(chain, 13, 3, 1, torch.float32)
-    several = [angles.cuda() * scale for scale in (1, -0.5, 2)]
-    found = [fused_triton.apply(block, each, states.cuda()) for each in several]
-    assert_same(
-        found,
-        [fused_torch.apply(block, each.cpu().double(), states.double()) for each in several],
-        torch.float32,
-    )
-
-
-@on_gpu
 def test_threads_and_streams_do_not_get_into_each_others_way():
     block, angles, states, _ = sample(chain, 13, 3, 1, torch.float32)
     states, several = states.cuda(), [angles.cuda() * scale for scale in range(1, 9)]
@@ -185,16 +161,6 @@ def test_threads_and_streams_do_not_get_into_each_others_way():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(in_a_stream_of_its_own, several))
     assert all(map(torch.equal, found, expected))
-
-
-@on_gpu
-def test_the_same_call_gives_the_same_bits():
-    block, angles, states, gradients = (
-        part.cuda() if isinstance(part, torch.Tensor) else part
-        for part in sample(chain, 19, 3, 1, torch.float32)
-    )
-    first, second = (fused_triton.apply_adjoint(block, angles, states, gradients) for _ in range(2))
-    assert all(map(torch.equal, first, second))
 
 
 def test_what_cannot_be_recorded_is_said_and_launched_instead(monkeypatch):

@@ -1,9 +1,11 @@
 """Entropy coding, the tiny file and the certificate."""
 
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from refusals import refused
 from scipy import optimize, special, stats
 
 from qtlite.experiments.bits.certificate import binomial_bound, certificate, kl
@@ -60,22 +62,18 @@ def test_frequencies_are_those_of_a_normal_distribution():
         assert np.abs(found - np.maximum(expected, 2.0**-16)).max() < 1e-6
 
 
-def test_the_largest_integer_is_the_last_that_can_be_coded():
+def test_what_can_be_coded():
     assert decode(encode([[-LARGEST, LARGEST]], [0]), [2], [0]) == [[-LARGEST, LARGEST]]
-    with pytest.raises(ValueError, match="integers must be at most 255 in size, got 256"):
-        encode([[256]], [0])
-
-
-def test_a_number_that_codes_something_else_is_refused():
+    refused("integers must be at most 255 in size, got 256", encode, [[256]], [0])
     number = encode([[1, 2, 3]], [30])
-    with pytest.raises(ValueError, match="number must code 2 integers, got another"):
-        decode(number, [2], [30])
+    refused("number must code 2 integers, got another", decode, number, [2], [30])
 
 
 # --- the file --------------------------------------------------------------------------------
 
 
-def test_a_file_gives_the_network_again():
+def test_a_file_gives_the_network_again_and_is_as_long_as_its_integers():
+    assert len(to_bytes(network())) == 14 + 3 + len(coded(network().groups))
     for changes in ({}, {"seed": 65535}, {"grid": (1, 255)}, {"dataset": "fashion_mnist"}):
         assert from_bytes(to_bytes(network(**changes))) == network(**changes)
 
@@ -88,14 +86,11 @@ def test_every_flipped_bit_and_every_other_length_is_refused():
         changed[bit // 8] ^= 1 << bit % 8
         flipped.append(bytes(changed))
     for damaged in (*flipped, *(content[:n] for n in range(len(content))), content + b"\0"):
-        with pytest.raises(ValueError, match=r"file must .*, got"):
-            from_bytes(damaged)
+        refused(r"file must .*, got", from_bytes, damaged)
 
 
 def sealed(body):
     """Bytes with the right checksum before them, whatever they are."""
-    import zlib
-
     return b"QT\x01" + zlib.crc32(body).to_bytes(4, "little") + body
 
 
@@ -112,8 +107,7 @@ def test_a_sealed_file_of_nonsense_is_refused_with_one_line(tmp_path):
     ):
         path = tmp_path / "a.qt"
         path.write_bytes(sealed(damaged))
-        with pytest.raises(ValueError, match=r"file must be one that qtlite wrote, got .*a\.qt"):
-            read_tiny(path)
+        refused(r"file must be one that qtlite wrote, got .*a\.qt", read_tiny, path)
 
 
 def test_foreign_and_later_files_are_refused(tmp_path):
@@ -126,14 +120,12 @@ def test_foreign_and_later_files_are_refused(tmp_path):
         (content[:2] + b"\x02" + content[3:], "file must have version 1, got 2"),
     ):
         path.write_bytes(wrong)
-        with pytest.raises(ValueError, match=text):
-            read_tiny(path)
+        refused(text, read_tiny, path)
 
 
 def test_what_fits_in_no_file_is_refused():
     for changes in ({"n_blocks": 256}, {"seed": -1}, {"block": "x"}, {"grid": (1, 256)}):
-        with pytest.raises(ValueError, match="network must fit in a tiny file, got"):
-            to_bytes(network(**changes))
+        refused("network must fit in a tiny file, got", to_bytes, network(**changes))
     with pytest.raises(ValueError, match=r"network must have groups of \[208, 60, 40, 36, 5\]"):
         to_bytes(network(groups=((1, 2),)))
 
@@ -169,26 +161,14 @@ def test_a_file_gives_the_trained_weights_bit_for_bit(run):
         assert (again[name] == tensor).all()
 
 
-def test_an_interrupted_run_ends_with_the_same_integers(run, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_integers(run, tmp_path, interrupted_after):
     config, trained = run
-    from qtlite.experiments.train import loop
-
-    whole = loop.write_checkpoint
-
-    def interrupted(path, state):
-        whole(path, state)
-        if len(state.history) == 4:  # some numbers are rounded, others are not
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "write_checkpoint", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(4):  # some numbers are rounded, others are not
         train(config, load_dataset("digits"), tmp_path, progress=False)
-    monkeypatch.undo()
     again = train(config, load_dataset("digits"), tmp_path, progress=False)
     start = build_model(config)
-    assert trained_integers(again.model, start, config.grid) == trained_integers(
-        trained.model, start, config.grid
-    )
+    expected = trained_integers(trained.model, start, config.grid)
+    assert trained_integers(again.model, start, config.grid) == expected
 
 
 def test_a_model_off_its_grid_is_refused(run):
@@ -201,34 +181,21 @@ def test_a_model_off_its_grid_is_refused(run):
 def test_a_run_that_no_reader_could_repeat_is_refused(run):
     config, trained = run
     plain = recipe_config("qtlite", "digits", n_blocks=2)
-    with pytest.raises(ValueError, match="run must have ended on a grid"):
-        tiny_network(trained.model, plain)
+    refused("run must have ended on a grid", tiny_network, trained.model, plain)
     with pytest.raises(ValueError, match="run must follow the recipe qtlite in"):
         tiny_network(trained.model, replace(config, weight_gain=1.0))
     assert tiny_config(tiny_network(trained.model, config)).hidden == (3, 3)
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"grid": (1, 2)}, "grid must have two steps if rounding_epochs is positive"),
-        ({"rounding_epochs": 2}, "grid must have two steps if rounding_epochs is positive"),
-        ({"pull": 1.0}, "pull must be 0 without a grid, got 1.0"),
-        ({"grid": (1, 2), "rounding_epochs": 2, "optimiser": "adam"}, "grid must be empty unless"),
-        (
-            {"grid": (1, 2), "rounding_epochs": 30, "optimiser": "full_matrix_adam"},
-            "rounding_epochs must be at most 20, got 30",
-        ),
-    ],
-)
-def test_choices_that_conflict_are_refused(changes, text):
-    with pytest.raises(ValueError, match=text):
-        TrainConfig(**changes)
-
-
-def test_a_records_length_is_that_of_its_integers():
-    groups = network().groups
-    assert len(to_bytes(network())) == 14 + 3 + len(coded(groups))
+def test_choices_that_conflict_are_refused():
+    steps = "grid must have two steps if rounding_epochs is positive"
+    grid, adam = {"grid": (1, 2)}, {"optimiser": "full_matrix_adam"}
+    refused(steps, TrainConfig, **grid)
+    refused(steps, TrainConfig, rounding_epochs=2)
+    refused("pull must be 0 without a grid, got 1.0", TrainConfig, pull=1.0)
+    refused("grid must be empty unless", TrainConfig, **grid, rounding_epochs=2, optimiser="adam")
+    late = "rounding_epochs must be at most 20, got 30"
+    refused(late, TrainConfig, **grid, **adam, rounding_epochs=30)
 
 
 # --- the certificate -------------------------------------------------------------------------
@@ -277,16 +244,9 @@ def test_the_certificate_holds_as_often_as_it_says():
     assert (without_bits[mistakes] < errors).any(axis=1).mean() > delta  # choosing must be paid for
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ((-1, 0, 10, 0.1), "file_bits must be at least 0, got -1"),
-        ((float("nan"), 0, 10, 0.1), "file_bits must be at least 0, got nan"),
-        ((1, 11, 10, 0.1), "n_errors must be between 0 and 10, got 11"),
-        ((1, 0, 0, 0.1), "n_images must be at least 1, got 0"),
-        ((1, 0, 10, 1.0), "delta must be between 0 and 1, got 1.0"),
-    ],
-)
-def test_bad_numbers_are_refused(arguments, text):
-    with pytest.raises(ValueError, match=text):
-        certificate(*arguments)
+def test_bad_numbers_are_refused():
+    for wrong in (-1, float("nan")):
+        refused(f"file_bits must be at least 0, got {wrong}", certificate, wrong, 0, 10, 0.1)
+    refused("n_errors must be between 0 and 10, got 11", certificate, 1, 11, 10, 0.1)
+    refused("n_images must be at least 1, got 0", certificate, 1, 0, 0, 0.1)
+    refused("delta must be between 0 and 1, got 1.0", certificate, 1, 0, 10, 1.0)

@@ -1,9 +1,6 @@
 import pytest
 
-from qtlite.experiments.studies.generalization import (
-    error_at_training_loss,
-    generalization_error,
-)
+from qtlite.experiments.records import error_at_training_loss, generalization_error
 
 
 def test_error_is_test_minus_training_loss():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 from torch import nn
 
 from qtlite.experiments.cli import main
@@ -56,49 +57,38 @@ def test_colour(tmp_path):
 def test_images_that_do_not_fit(tmp_path):
     png, npy = tmp_path / "a.png", tmp_path / "a.npy"
     Image.new("RGB", (28, 28)).save(png)
-    with pytest.raises(ValueError, match="must be grey .* 28 x 28 .*, got mode RGB of 28 x 28 in"):
-        read_images(png, GREY)
+    text = "must be grey .* 28 x 28 .*, got mode RGB of 28 x 28 in"
+    refused(text, read_images, png, GREY)
     Image.new("L", (32, 30)).save(png)
-    with pytest.raises(ValueError, match="got mode L of 32 x 30 in"):
-        read_images(png, GREY)
-    with pytest.raises(ValueError, match=r"must be RGB .* 32 x 32 .*, got mode L of 32 x 30"):
-        read_images(png, COLOUR)
-    png.write_bytes(THREE.read_bytes()[:100])
-    with pytest.raises(ValueError, match="image must be a whole picture"):
-        read_images(png, GREY)
+    refused("got mode L of 32 x 30 in", read_images, png, GREY)
+    refused(r"must be RGB .* 32 x 32 .*, got mode L of 32 x 30", read_images, png, COLOUR)
     flipped = bytearray(THREE.read_bytes())
     flipped[-40] ^= 1  # in the pixels, whose checksum decoders pass over
-    png.write_bytes(flipped)
-    with pytest.raises(ValueError, match="image must be a whole picture, .* checksum"):
-        read_images(png, GREY)
-    png.write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="image must be a whole picture"):
-        read_images(png, GREY)
-    for array, reason in (
+    for content, text in (
+        (THREE.read_bytes()[:100], "image must be a whole picture"),
+        (flipped, "image must be a whole picture, .* checksum"),
+        (b"no picture", "image must be a whole picture"),
+    ):
+        png.write_bytes(content)
+        refused(text, read_images, png, GREY)
+    numbers = "image must be a whole .npy file of numbers"
+    for array, text in (
         (np.zeros((28, 28)), "image must be uint8, 0 to 255, got float64"),
         (np.zeros((27, 28), np.uint8), r"image must have shape \(1, 28, 28\), got \(27, 28\)"),
         (np.zeros((0, 28, 28), np.uint8), r"got \(0, 1, 28, 28\)"),
         (np.zeros((2, 3, 28, 28), np.uint8), r"got \(2, 3, 28, 28\)"),
+        (np.array([{"a": 1}]), numbers),
     ):
-        np.save(npy, array)
-        with pytest.raises(ValueError, match=reason):
-            read_images(npy, GREY)
-    np.save(npy, np.array([{"a": 1}]), allow_pickle=True)
-    with pytest.raises(ValueError, match="image must be a whole .npy file of numbers"):
-        read_images(npy, GREY)
+        np.save(npy, array, allow_pickle=True)
+        refused(text, read_images, npy, GREY)
     with npy.open("wb") as file:
         np.savez(file, np.zeros((28, 28), np.uint8))
-    with pytest.raises(
-        ValueError, match="image must be a whole .npy file of numbers, got .*magic string"
-    ):
-        read_images(npy, GREY)
-    with pytest.raises(ValueError, match="image must be a .png, .jpg or .npy file"):
-        read_images(__file__, GREY)
+    refused(f"{numbers}, got .*magic string", read_images, npy, GREY)
+    refused("image must be a .png, .jpg or .npy file", read_images, __file__, GREY)
     for shape in ((28, 28), (2, 28, 28), ()):
-        with pytest.raises(ValueError, match=r"shape must be \(1 or 3, height, width\), got "):
-            read_images(THREE, shape)
-    with pytest.raises(FileNotFoundError, match="image must be a file, got none.png"):
-        read_images("none.png", GREY)
+        refused(r"shape must be \(1 or 3, height, width\), got ", read_images, THREE, shape)
+    text = "image must be a file, got none.png"
+    refused(text, read_images, "none.png", GREY, error=FileNotFoundError)
 
 
 def test_a_picture_is_turned_as_its_orientation_says(tmp_path):
@@ -135,36 +125,25 @@ def test_names_of_files_do_not_reach_the_terminal_raw(tmp_path, capsys):
     assert "\x1b" not in printed
 
 
-def test_a_pt2_file_is_refused_unread(tmp_path):
-    path = tmp_path / "a.pt2"
-    path.write_bytes(b"whatever")
-    with pytest.raises(ValueError, match="model must be a file that cannot run code"):
-        load_classifier(path)
-
-
 def test_models_that_cannot_be_used(tmp_path):
-    with pytest.raises(FileNotFoundError, match="model must be a file, got none.onnx"):
-        load_classifier("none.onnx")
-    with pytest.raises(ValueError, match="model must be a file that ends in one of .safetensors"):
-        load_classifier(__file__)
+    text = "model must be a file, got none.onnx"
+    refused(text, load_classifier, "none.onnx", error=FileNotFoundError)
+    refused("model must be a file that ends in one of .safetensors", load_classifier, __file__)
+    (tmp_path / "a.pt2").write_bytes(b"whatever")
+    refused("model must be a file that cannot run code", load_classifier, tmp_path / "a.pt2")
     network = nn.Sequential(nn.Linear(3, 2))
-    with pytest.raises(
-        ValueError, match="path must hold a model's dataset and classes, .*`dataset`"
-    ):
-        load_classifier(save_json(network, tmp_path / "a.json"))
-    with pytest.raises(
-        ValueError, match="path must hold a model's dataset and pixels, .*`dataset`"
-    ):
-        load_classifier(save_safetensors(network, tmp_path / "a.safetensors"))
+    text = "path must hold a model's dataset and classes, .*`dataset`"
+    refused(text, load_classifier, save_json(network, tmp_path / "a.json"))
+    text = "path must hold a model's dataset and pixels, .*`dataset`"
+    refused(text, load_classifier, save_safetensors(network, tmp_path / "a.safetensors"))
     about = {"dataset": "digits", "classes": json.dumps(list("0123456789")), "relu": "true"}
-    with pytest.raises(ValueError, match="model must classify images of its dataset, got .*: "):
-        load_classifier(save_json(network, tmp_path / "b.json", about))
+    text = "model must classify images of its dataset, got .*: "
+    refused(text, load_classifier, save_json(network, tmp_path / "b.json", about))
     for mean, std in (("x", "1"), ("nan", "1"), ("0", "0")):
         path = tmp_path / f"{mean}{std}.safetensors"
         pixels = {"pixel_mean": mean, "pixel_std": std}
         save_safetensors(paper_cnn("digits"), path, about | pixels)
-        with pytest.raises(ValueError, match="model must say the mean and .* of pixels, got .*: "):
-            load_classifier(path)
+        refused("model must say the mean and .* of pixels, got .*: ", load_classifier, path)
 
 
 def test_command_line_has_a_line_for_each_image(tmp_path, capsys):

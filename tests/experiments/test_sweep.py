@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refused
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
@@ -53,25 +54,9 @@ def test_controls_stand_beside_their_qt_row():
     assert rows == {row: ["qt", *CONTROLS] for row in CONTROL_ROWS}
 
 
-def test_choices_never_see_the_test_set():
-    assert all(config.n_validation == 5000 for config in sweep_configs("choices", n_seeds=1))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cifar-trials",
-        "decay-trials",
-        "usual-trials",
-        "hypernetwork-trials",
-        "thorough-trials",
-        "short-trials",
-    ],
-)
-def test_trials_never_see_the_test_set_and_are_all_different(name):
-    configs = sweep_configs(name, n_seeds=1)
-    assert all(config.n_validation == 5000 for config in configs)
-    assert len(set(configs)) == len(configs)
+def test_choices_and_trials_never_see_the_test_set():
+    for name in ("choices", *(name for name in SWEEPS if name.endswith("-trials"))):
+        assert all(config.n_validation == 5000 for config in sweep_configs(name, n_seeds=1)), name
 
 
 def test_ablation_changes_one_thing_at_a_time():
@@ -114,56 +99,36 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path):
     assert [record["id"] for record in read_records(tmp_path / "records")] == [record_id(QUICK)]
 
 
-@pytest.mark.parametrize(
-    ("name", "n_seeds", "message"),
-    [
-        ("table4", 1, "name must be one of .*, got 'table4'"),
-        ("table1", 0, "n_seeds must be a whole number between 1 and 1000, got 0"),
-        ("table1", "2", "n_seeds must be a whole number between 1 and 1000, got '2'"),
-    ],
-)
-def test_bad_input(name, n_seeds, message):
-    with pytest.raises(ValueError, match=message):
-        sweep_configs(name, n_seeds=n_seeds)
-
-
-def test_other_recipes_are_for_the_papers_tables():
-    with pytest.raises(
-        ValueError, match=r"recipes must be \('qtlite',\) for 'controls', got .*literal"
-    ):
-        sweep_configs("controls", ["literal"])
+def test_bad_input():
+    refused("name must be one of .*, got 'table4'", sweep_configs, "table4", n_seeds=1)
+    for wrong in (0, "2"):
+        message = f"n_seeds must be a whole number between 1 and 1000, got {wrong!r}"
+        refused(message, sweep_configs, "table1", n_seeds=wrong)
+    message = r"recipes must be \('qtlite',\) for 'controls', got .*literal"
+    refused(message, sweep_configs, "controls", ["literal"])
     for wrong in ([], "qtlite", None):
         message = re.escape(f"recipes must be a list of at least one name, got {wrong!r}")
-        with pytest.raises(ValueError, match=message):
-            sweep_configs("table1", wrong)
+        refused(message, sweep_configs, "table1", wrong)
 
 
 def test_a_list_of_runs_is_read_with_the_recipe_filling_in(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(
-        '[{"dataset": "mnist", "n_blocks": 8}, {"recipe": "literal", "hidden": [3, 5]}]'
-    )
-    assert read_configs(path) == [
+    first, second = '{"dataset": "mnist", "n_blocks": 8}', '{"recipe": "literal", "hidden": [3, 5]}'
+    path.write_text(f"[{first}, {second}]")
+    expected = [
         recipe_config("qtlite", "mnist", n_blocks=8),
         recipe_config("literal", hidden=(3, 5)),
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+    assert read_configs(path) == expected
+    for text, message in (
         ("[{", "path must hold a list of runs, got .*mine.json: Input data was truncated"),
         ('{"seed": 1}', "path must hold a list of runs, got .*mine.json: Expected `array`, got"),
         ("[3]", r"got .*mine.json: \[0\]: Expected `object`, got `int`"),
         ('[{}, {"sede": 1}]', r"got .*mine.json whose entry 1: .*got \['sede'\]"),
         ('[{"recipe": "best"}]', "whose entry 0: recipe must be one of .*, got 'best'"),
-    ],
-)
-def test_a_wrong_list_of_runs_is_refused(text, message, tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_configs(path)
+    ):
+        path.write_text(text)
+        refused(message, read_configs, path)
 
 
 def test_weight_decay_is_run_with_each_recipe_that_it_was_chosen_for():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from qtlite.export.atomic import atomic_write
 
@@ -73,6 +74,5 @@ def test_what_fails_leaves_nothing_and_tells_its_own_error(tmp_path):
             unfinished.write_text("half")
             raise OSError("mine")
 
-    with pytest.raises(OSError, match="^mine$"):
-        write_half()
+    refused("^mine$", write_half, error=OSError)
     assert list(tmp_path.iterdir()) == []

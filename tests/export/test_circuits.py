@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pennylane as qml
 import pytest
+import tensorcircuit as tc
 import torch
+from refusals import refused
 from torch import nn
 
-from qtlite.circuit import ry_linear_cnot
-from qtlite.experiments.ansaetze import ANSAETZE
+from qtlite.circuit import build_circuit, ry_linear_cnot
+from qtlite.experiments.ansaetze import ANSAETZE, u3_ring_cu3
 from qtlite.experiments.data.loading import available, load_dataset, to_float
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.experiments.records import read_measurement
@@ -94,6 +96,15 @@ def test_every_gate_of_the_table():
         torch.testing.assert_close(found, qnn().detach(), rtol=0, atol=1e-12)
 
 
+def test_tensorcircuits_own_circuits_in_pennylane():
+    with tc.runtime_backend("pytorch"):
+        circuit = build_circuit(2, torch.ones(1, 12, requires_grad=True), u3_ring_cu3)
+        expected = circuit.probability().detach().double()
+    found = pennylanes(range(2), to_pennylane(circuit))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert qml.draw(to_pennylane(circuit), decimals=2)().count("U3(1.00,1.00,1.00)") == 4
+
+
 def test_qubit_0_is_the_leftmost_bit_of_a_result():
     def first_is_one(circuit, angles):
         circuit.x(0)
@@ -163,46 +174,37 @@ def test_counts_make_the_network_of_their_frequencies(model):
     assert type(model.qnn) is QNN
 
 
-@pytest.mark.parametrize(
-    ("counts", "message"),
-    [
+def test_wrong_arguments(model):
+    whole = "counts must be whole numbers from 0 on"
+    for counts, text in (
         ({"01": 3}, "counts must have names of 3 bits, got '01'"),
         ({"0a1": 3}, "counts must have names of 3 bits, got '0a1'"),
-        ({}, "counts must be whole numbers from 0 on, not all 0"),
-        ({"010": -1, "011": 5}, "counts must be whole numbers from 0 on"),
-        ({"010": 0.5}, "counts must be whole numbers from 0 on"),
-        ({"010": float("nan")}, "counts must be whole numbers from 0 on"),
+        ({}, f"{whole}, not all 0"),
+        ({"010": -1, "011": 5}, whole),
+        ({"010": 0.5}, whole),
+        ({"010": float("nan")}, whole),
         (torch.ones(4), r"counts must have shape \(8,\), got \(4,\)"),
-    ],
-)
-def test_counts_that_are_none(model, counts, message):
-    with pytest.raises(ValueError, match=message):
-        network_from_counts(model, counts)
-
-
-def test_wrong_arguments(model):
-    with pytest.raises(ValueError, match="leftmost must be 0 or 2, got 1"):
-        network_from_counts(model, {"000": 1}, leftmost=1)
+    ):
+        refused(text, network_from_counts, model, counts)
+    refused("leftmost must be 0 or 2, got 1", network_from_counts, model, {"000": 1}, leftmost=1)
     for function in (circuit_gates, describe_circuit, to_openqasm, to_pennylane):
-        with pytest.raises(ValueError, match="qnn must be a QNN, got Linear"):
-            function(nn.Linear(1, 1))
+        refused("qnn must be a QNN, got Linear", function, nn.Linear(1, 1))
 
     def other_gate(circuit, angles):
         circuit.rzz(0, 1, theta=angles[0])
 
-    with pytest.raises(ValueError, match="block must be of the gates h, x, .*, got 'rzz'"):
-        to_openqasm(QNN(2, 1, block=other_gate))
+    text = "block must be of the gates h, x, .*, got 'rzz'"
+    refused(text, to_openqasm, QNN(2, 1, block=other_gate))
 
     def selects(circuit, angles):
         ry_linear_cnot(circuit, angles)
         circuit.post_select(0, keep=1)
 
-    with pytest.raises(ValueError, match="block must do nothing but append gates"):
-        to_openqasm(QNN(2, 1, block=selects))
+    refused("block must do nothing but append gates", to_openqasm, QNN(2, 1, block=selects))
 
 
 @pytest.mark.skipif(not available("mnist"), reason="needs MNIST")
-@pytest.mark.parametrize("n_blocks", SHOTS_PER_STATE)
+@pytest.mark.parametrize("n_blocks", [16, pytest.param(121, marks=pytest.mark.slow)])
 def test_counts_of_another_simulator_give_a_network_of_the_shots_chapter(n_blocks):
     path = BOOK / "models" / f"mnist-qt-{n_blocks}.angles.safetensors"
     model, about = load_compressed(path, paper_cnn("mnist"))

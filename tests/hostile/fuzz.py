@@ -34,68 +34,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 sys.path.insert(0, str(Path(__file__).parent))
 
-from files import make_file, make_good_files
+from files import make_file, make_good_files, unsealed
 from run import EXPECTED, SECONDS, ask, in_new_folder
 
-from qtlite.experiments.records.records import SUMS
-from qtlite.export.seal import MARK, OPEN_SEAL, seal_file
+from qtlite.experiments.inference.predict import load_classifier, read_images
+from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.records.measurements import read_measurement
+from qtlite.experiments.records.records import SUMS, read_records
+from qtlite.experiments.train.checkpoint import read_checkpoint
+from qtlite.experiments.train.trials import read_configs
+from qtlite.export import load_safetensors
+from qtlite.export.seal import MARK, seal_file
 
 CATEGORIES = ("refused", "same", "resealed", "input", "wrong", "vague", "raw", "hung", "code ran")
 BAD = ("wrong", "vague", "raw", "hung", "code ran")
 INPUT = ("good.jpg", "good.npy", "sweep.json")
-TEXT = ("net.json", "record.json", "mnist.json", "sweep.json", "shots-mnist-L16.json")
 NUMBERS = (b"NaN", b"Infinity", b"1e999", b"-1", b"null", b'"text"', b"[]", b"{}", b"9" * 5000)
 
 
 def _classifier(path: Path) -> Any:
-    import numpy as np
-
-    from qtlite.experiments.inference.predict import load_classifier
-
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), np.uint8)
     model = load_classifier(path)
     return model.logits(images).tolist(), model.classes
 
 
-def _picture(path: Path) -> Any:
-    from qtlite.experiments.inference.predict import read_images
+def _network(path: Path) -> Any:
+    network = paper_cnn("digits")
+    load_safetensors(network, path)
+    return network.state_dict()
 
+
+def _picture(path: Path) -> Any:
     return read_images(path, (1, 28, 28)).tolist()
 
 
 def _records(path: Path) -> Any:
-    from qtlite.experiments.records.records import read_records
-
     return read_records(path.parent)
-
-
-def _configs(path: Path) -> Any:
-    from qtlite.experiments.train.trials import read_configs
-
-    return read_configs(path)
-
-
-def _measurement(path: Path) -> Any:
-    from qtlite.experiments.records.measurements import read_measurement
-
-    return read_measurement(path)
-
-
-def _checkpoint(path: Path) -> Any:
-    from qtlite.experiments.train.checkpoint import read_checkpoint
-
-    return read_checkpoint(path)
-
-
-def _network(path: Path) -> Any:
-    from qtlite.experiments.models.targets import paper_cnn
-    from qtlite.export import load_safetensors
-
-    network = paper_cnn("digits")
-    load_safetensors(network, path)
-    return [tensor.tolist() for tensor in network.state_dict().values()]
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -104,11 +83,11 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "net.safetensors": _classifier,
     "net.angles.safetensors": _classifier,
     "classical.safetensors": _network,
-    "checkpoint.pt": _checkpoint,
+    "checkpoint.pt": read_checkpoint,
     "record.json": _records,
     "mnist.json": _records,
-    "sweep.json": _configs,
-    "shots-mnist-L16.json": _measurement,
+    "sweep.json": read_configs,
+    "shots-mnist-L16.json": read_measurement,
     "good.png": _picture,
     "good.jpg": _picture,
     "good.npy": _picture,
@@ -169,8 +148,6 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _equal(found: Any, expected: Any) -> bool:
-    import torch
-
     if isinstance(expected, torch.Tensor):
         return isinstance(found, torch.Tensor) and torch.equal(found, expected)
     if isinstance(expected, dict):
@@ -186,16 +163,11 @@ def _equal(found: Any, expected: Any) -> bool:
 
 def damage(path: Path, good: Path, chance: random.Random) -> bool:
     """Damage a file in one to three ways; True if it has a new checksum afterwards."""
-    content = bytearray(path.read_bytes())
-    ways = [_flip, _flip, _cut, _insert, _zero, _repeat, _splice, _swap]
-    ways += [_number, _number, _nest, _not_utf8] if path.name in TEXT else []
-    ways += [_directory] if path.name == "checkpoint.pt" else []
+    content = path.read_bytes()
     for _ in range(chance.choice((1, 1, 2, 3))):
-        chance.choice(ways)(content, good, chance)
+        content = damaged(content, path.name, good, chance)
     new_seal = MARK.encode() in content and chance.random() < 0.5
-    if new_seal:
-        content = bytearray(re.sub(MARK.encode() + rb"[0-9a-f]{64}", OPEN_SEAL.encode(), content))
-    path.write_bytes(content)
+    path.write_bytes(unsealed(content) if new_seal else content)
     if new_seal:
         try:
             seal_file(path)
@@ -204,76 +176,50 @@ def damage(path: Path, good: Path, chance: random.Random) -> bool:
     return new_seal
 
 
-def _range(content: bytearray, chance: random.Random) -> tuple[int, int]:
+def damaged(content: bytes, name: str, good: Path, chance: random.Random) -> bytes:
+    """The content of a file after damage in one way."""
+    ways = ["flip", "flip", "cut", "insert", "zero", "repeat", "splice", "swap"]
+    ways += ["number", "number", "nest", "not utf-8"] if name.endswith(".json") else []
+    ways += ["directory"] if name == "checkpoint.pt" else []
     first = chance.randrange(len(content) + 1)
-    return first, min(len(content), first + chance.choice((1, 8, 64, 1000)))
-
-
-def _flip(content: bytearray, good: Path, chance: random.Random) -> None:
-    for _ in range(chance.choice((1, 1, 10)) if content else 0):
-        # headers are short, so half of the flips go there
-        end = chance.choice((min(len(content), 400), len(content)))
-        content[chance.randrange(end)] ^= 1 << chance.randrange(8)
-
-
-def _cut(content: bytearray, good: Path, chance: random.Random) -> None:
-    del content[chance.randrange(len(content) + 1) :]
-
-
-def _insert(content: bytearray, good: Path, chance: random.Random) -> None:
-    place = chance.randrange(len(content) + 1)
-    content[place:place] = chance.randbytes(chance.choice((1, 8, 200)))
-
-
-def _zero(content: bytearray, good: Path, chance: random.Random) -> None:
-    first, last = _range(content, chance)
-    content[first:last] = bytes(last - first)
-
-
-def _repeat(content: bytearray, good: Path, chance: random.Random) -> None:
-    first, last = _range(content, chance)
-    content[first:first] = content[first:last] * chance.choice((1, 2, 50))
-
-
-def _splice(content: bytearray, good: Path, chance: random.Random) -> None:
-    other = (good / chance.choice(list(READERS))).read_bytes()
-    first, last = _range(bytearray(other), chance)
-    place = chance.randrange(len(content) + 1)
-    content[place : place + last - first] = other[first:last]
-
-
-def _swap(content: bytearray, good: Path, chance: random.Random) -> None:
-    first, last = _range(content, chance)
-    piece = content[first:last]
-    del content[first:last]
-    place = chance.randrange(len(content) + 1)
-    content[place:place] = piece
-
-
-def _number(content: bytearray, good: Path, chance: random.Random) -> None:
-    places = list(re.finditer(rb'(?<=[:\[,]) ?(-?[\d.]+|"[^"]*"|null|true|false)', content))
-    if places:
-        place = chance.choice(places)
-        content[place.start() : place.end()] = chance.choice(NUMBERS)
-
-
-def _nest(content: bytearray, good: Path, chance: random.Random) -> None:
-    place = chance.randrange(len(content) + 1)
-    content[place:place] = chance.choice((b"[", b'{"a":')) * chance.choice((100, 100_000))
-
-
-def _not_utf8(content: bytearray, good: Path, chance: random.Random) -> None:
-    place = chance.randrange(len(content) + 1)
-    content[place:place] = chance.choice((b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xef\xbb\xbf"))
-
-
-def _directory(content: bytearray, good: Path, chance: random.Random) -> None:
-    """A second zip behind, before or inside the first; or its directory alone."""
-    second = (good / "checkpoint.pt").read_bytes()
-    first = second.find(b"PK\x01\x02")
-    piece = chance.choice((second, second[first:], second[-22:]))
-    place = chance.choice((0, len(content), chance.randrange(len(content) + 1)))
-    content[place:place] = piece
+    last = min(len(content), first + chance.choice((1, 8, 64, 1000)))
+    before, piece, after = content[:first], content[first:last], content[last:]
+    match chance.choice(ways):
+        case "flip":
+            changed = bytearray(content)
+            for _ in range(chance.choice((1, 1, 10)) if content else 0):
+                # headers are short, so half of the flips go there
+                end = chance.choice((min(len(content), 400), len(content)))
+                changed[chance.randrange(end)] ^= 1 << chance.randrange(8)
+            return bytes(changed)
+        case "cut":
+            return before
+        case "zero":
+            return before + bytes(len(piece)) + after
+        case "repeat":
+            return before + piece * chance.choice((2, 3, 51)) + after
+        case "swap":
+            place = chance.randrange(len(before + after) + 1)
+            return (before + after)[:place] + piece + (before + after)[place:]
+        case "splice":
+            other = (good / chance.choice(list(READERS))).read_bytes()
+            start = chance.randrange(len(other) + 1)
+            return before + other[start : start + len(piece)] + after
+        case "number":
+            places = re.finditer(rb'(?<=[:\[,]) ?(-?[\d.]+|"[^"]*"|null|true|false)', content)
+            start, end = chance.choice([place.span() for place in places] or [(first, last)])
+            return content[:start] + chance.choice(NUMBERS) + content[end:]
+        case "insert":
+            new = chance.randbytes(chance.choice((1, 8, 200)))
+        case "nest":
+            new = chance.choice((b"[", b'{"a":')) * chance.choice((100, 100_000))
+        case "not utf-8":
+            new = chance.choice((b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xef\xbb\xbf"))
+        case "directory":  # a second zip behind, before or inside the first; or its directory alone
+            second = (good / "checkpoint.pt").read_bytes()
+            new = chance.choice((second, second[second.find(b"PK\x01\x02") :], second[-22:]))
+            first = chance.choice((0, len(content), first))
+    return content[:first] + new + content[first:]
 
 
 def damages(n_files: int, seed: int) -> list[Damage]:

@@ -29,7 +29,6 @@ import os
 import re
 import resource
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
@@ -49,33 +48,16 @@ SECONDS = 20
 MEMORY = 12 * 2**30  # bytes of address space, so that a huge request fails rather than fills it
 CATEGORIES = ("clear", "vague", "raw", "silent", "hung", "code ran", "broken")
 
-# what the calls may name, by module
-NAMES = {
-    "qtlite": "QNN MappingNet QuantumTrain build_circuit mapping_inputs ry_linear_cnot",
-    "qtlite.circuit": "ry_only",
-    "qtlite.experiments.ansaetze": "u3_ring_cu3",
-    "qtlite.mapping": "qubits_needed",
-    "qtlite.normalisation": "weight_scales normalise_weights",
-    "qtlite.inject": "weight_shapes split_weights",
-    "qtlite.export": "FromPixels save_json load_json save_onnx save_safetensors load_safetensors "
-    "save_compressed load_compressed save_torch_export quantise_onnx check_seal",
-    "qtlite.experiments.config": "TrainConfig",
-    "qtlite.experiments.recipes": "recipe_config",
-    "qtlite.experiments.data.loading": "load_dataset available to_float",
-    "qtlite.experiments.models.targets": "paper_cnn",
-    "qtlite.experiments.models.controls": "build_control",
-    "qtlite.experiments.train.loop": "train",
-    "qtlite.experiments.train.runs": "trained_models",
-    "qtlite.experiments.train.trials": "sweep_configs",
-    "qtlite.experiments.studies.sampling": "parameter_shift sample_frequencies",
-    "qtlite.experiments.studies.shots": "paper_shots",
-    "qtlite.experiments.studies.noise": "noisy_probabilities survival unmix",
-    "qtlite.experiments.studies.trainability": "classifier_of_size fit_line",
-    "qtlite.experiments.records.records": "check_id",
-    "qtlite.experiments.records.measurements": "take_measurement write_measurement",
-    "qtlite.experiments.inference.model_files": "find_record",
-    "qtlite.experiments.inference.predict": "load_classifier read_images",
-}
+# whose functions and classes the calls name
+MODULES = """
+    circuit mapping normalisation inject qnn quantum_train export export.seal experiments.ansaetze
+    experiments.config experiments.recipes experiments.data.loading experiments.models.targets
+    experiments.models.controls experiments.train.loop experiments.train.runs
+    experiments.train.trials experiments.studies.sampling experiments.studies.shots
+    experiments.studies.noise experiments.studies.trainability experiments.records.records
+    experiments.records.measurements experiments.inference.model_files
+    experiments.inference.predict
+"""
 _PROGRESS = re.compile(r"\d+/\d+ \[")  # of a progress bar
 EXPECTED = (
     ValueError,
@@ -116,12 +98,9 @@ class Case:
 
 def read_cases() -> list[Case]:
     """Read both lists."""
-    cases = []
-    for fields in _fields("calls.txt"):
-        cases.append(Case((fields[0],), fields[1], fields[2]))
-    for fields in _fields("commands.txt"):
-        cases.append(Case(tuple(fields[0].split(", ")), None, fields[1]))
-    return cases
+    calls = [Case((name,), value, text) for name, value, text in _fields("calls.txt")]
+    commands = _fields("commands.txt")
+    return calls + [Case(tuple(names.split(", ")), None, text) for names, text in commands]
 
 
 def _fields(name: str) -> Iterator[list[str]]:
@@ -155,25 +134,21 @@ def namespace(good: Path) -> dict[str, Any]:
 
     found: dict[str, Any] = {"torch": torch, "nn": nn, "np": np, "tc": tc, "Path": Path}
     found |= {"Source": Source, "IntegerParameter": IntegerParameter, "GOOD": good}
-    for module, names in NAMES.items():  # a name that has moved makes its cases "broken"
-        with contextlib.suppress(ImportError):
-            members = vars(importlib.import_module(module))
-            found |= {name: members[name] for name in names.split() if name in members}
+    for module in MODULES.split():  # a name that has moved makes its cases "broken"
+        members = vars(importlib.import_module(f"qtlite.{module}")).items()
+        found |= {n: v for n, v in members if getattr(v, "__module__", "").startswith("qtlite")}
     return found
 
 
 @contextlib.contextmanager
 def in_new_folder() -> Iterator[Path]:
     """Work in an empty folder, without warnings."""
-    before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="case-"))
-    os.chdir(folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield folder
-    finally:
-        os.chdir(before)
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="case-", ignore_cleanup_errors=True) as folder,
+        contextlib.chdir(folder),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        yield Path(folder)
 
 
 def _call(case: Case, names: dict[str, Any]) -> tuple[str, str]:

@@ -4,8 +4,6 @@ Adding a dataset is adding an entry. A torchvision class fits if it takes ``trai
 ``download=`` and has ``data`` and ``targets``, as MNIST, KMNIST and CIFAR10 do.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 

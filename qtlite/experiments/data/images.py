@@ -3,8 +3,6 @@
 What a file declares is checked before memory is taken for it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -20,7 +18,7 @@ import numpy as np
 import torch
 
 from qtlite.experiments.data.loading import Dataset
-from qtlite.export.new_file import reading
+from qtlite.export.checks import reading
 
 MAX_BYTES = 2**31  # of all images of a dataset
 MAX_CLASSES = MAX_SIDE = 999

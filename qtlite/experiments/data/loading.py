@@ -4,8 +4,6 @@ torchvision reads the files and downloads them on request. The MD5 of every file
 the catalogue's before it is used. ``digits`` is part of scikit-learn and needs no download.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os
@@ -13,6 +11,7 @@ import warnings
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,7 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
 
-    def split_validation(self, n_validation: int) -> Dataset:
+    def split_validation(self, n_validation: int) -> Self:
         """Replace the test set by the last training images, which are then not trained on.
 
         Use it for every choice (learning rate, recipe, epochs): test images must not decide any.

@@ -1,7 +1,5 @@
 """Random numbers that NumPy and the book's JavaScript draw alike, bit for bit."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

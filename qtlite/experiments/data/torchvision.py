@@ -5,8 +5,6 @@ compiled operators do not load, and the import fails with ``operator torchvision
 exist``. The datasets, the only part used here, need none of these operators.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import re

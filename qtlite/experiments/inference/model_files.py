@@ -1,7 +1,5 @@
 """From a finished run to files of its trained network, each with what one must know to use it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +15,7 @@ from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.records import record_id, recorded
 from qtlite.experiments.train.runs import FinishedRun, find_record, read_run
 from qtlite.export import FORMATS, FromPixels, Trained, describe_circuit, to_openqasm
-from qtlite.export.new_file import new_file
+from qtlite.export.atomic import atomic_write
 
 # the models of the book's pages: file name -> changes of the qtlite recipe for MNIST
 BOOK_MODELS: dict[str, dict[str, Any]] = {
@@ -126,7 +124,7 @@ def export_circuit(run: FinishedRun, path: Path, *, overwrite: bool = False) -> 
         raise ValueError(f"record must be of a run with a circuit, got {run.record['id']}")
     words = describe_circuit(run.model.qnn)
     text = to_openqasm(run.model.qnn, f"{run.record['id']}\n{words}")
-    with new_file(path, overwrite) as unfinished:
+    with atomic_write(path, overwrite) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
     return words
 

@@ -1,7 +1,5 @@
 """Classify image files with an exported model, whatever its format."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +15,7 @@ from qtlite.experiments.data.images import read_array, read_picture
 from qtlite.experiments.inference.tiny import ALL_FORMATS
 from qtlite.experiments.models.targets import paper_cnn
 from qtlite.export import format_of
-from qtlite.export.new_file import reading
+from qtlite.export.checks import reading
 from qtlite.export.schema import check_content, in_one_line
 
 BATCH = 100  # images in memory at a time

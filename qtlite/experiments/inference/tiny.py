@@ -1,7 +1,5 @@
 """The tiny file as one of the formats that ``qtlite export`` writes and ``predict`` reads."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +11,9 @@ from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.catalogue import CATALOGUE
 from qtlite.experiments.models.tiny_model import model_of, tiny_config, tiny_network
 from qtlite.export import FORMATS, Format, FromPixels, Trained
+from qtlite.export.atomic import atomic_write
+from qtlite.export.checks import check_tensors
 from qtlite.export.formats import Logits
-from qtlite.export.new_file import check_tensors, new_file
 
 
 def tiny_format(config: TrainConfig | None = None) -> Format:
@@ -22,7 +21,7 @@ def tiny_format(config: TrainConfig | None = None) -> Format:
 
     def write(trained: Trained, path: Path, _: Mapping[str, str]) -> str:
         content = to_bytes(tiny_network(trained.model, config))
-        with new_file(path, overwrite=True) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_bytes(content)
             again = model_of(read_tiny(unfinished)).to_classical()
             check_tensors(trained.network.network.state_dict(), again.state_dict())

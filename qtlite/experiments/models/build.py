@@ -1,7 +1,5 @@
 """Build the untrained model of a config, and the plain network of a trained model."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

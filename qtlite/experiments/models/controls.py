@@ -4,8 +4,6 @@ A control has the target and the weight normalisation of the QT row that it is c
 exactly its number of trained parameters. ``qtlite.experiments.controls`` describes each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,13 +23,7 @@ from qtlite.experiments.models.sources import (
     spread,
 )
 from qtlite.experiments.models.targets import append_linear
-from qtlite.mapping import (
-    MappingNet,
-    fully_connected,
-    mapping_inputs,
-    qubits_needed,
-    standardise,
-)
+from qtlite.mapping import MappingNet, fully_connected, mapping_inputs, qubits_needed, standardise
 from qtlite.qnn import QNN
 from qtlite.quantum_train import GeneratedNetwork, QuantumTrain
 

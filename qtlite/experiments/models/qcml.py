@@ -5,8 +5,6 @@ how features become angles, which gate is trained and how qubits are entangled. 
 times pi, Ry, and the linear CNOT chain of Fig. 1.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -111,7 +109,6 @@ class QCML(nn.Sequential):
         n_qubits: N; 13 in the paper.
         n_blocks: L; 13 in the paper.
         relu: whether part 1's hidden layers end in ReLU.
-        generator: source of the angles' random start.
 
     Raises:
         ValueError: if the dataset is unknown or a size is below 1.
@@ -121,19 +118,11 @@ class QCML(nn.Sequential):
         [4693, 169, 140]
     """
 
-    def __init__(
-        self,
-        dataset: str,
-        *,
-        n_qubits: int = 13,
-        n_blocks: int = 13,
-        relu: bool = True,
-        generator: torch.Generator | None = None,
-    ):
+    def __init__(self, dataset: str, *, n_qubits: int = 13, n_blocks: int = 13, relu: bool = True):
         part1, n_features = convolutions(dataset, relu=relu)
         entry = entry_of(dataset)
         append_linear(part1, [n_features, *entry.qcml_linear, n_qubits], relu=relu)
-        circuit = EncodedCircuit(n_qubits, n_blocks, generator=generator)
+        circuit = EncodedCircuit(n_qubits, n_blocks)
         part2 = nn.Linear(n_qubits, len(entry.classes))
         super().__init__(part1.append(ToAngles()), circuit, part2)
 

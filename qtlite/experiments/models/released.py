@@ -1,7 +1,5 @@
 """Choices of the authors' released code that the library itself does not need (see the book)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Sources of probabilities in the circuit's place: modules without input, shape (2**N,)."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

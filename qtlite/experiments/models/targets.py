@@ -1,7 +1,5 @@
 """The targets, whose weights are generated: the paper's two CNNs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

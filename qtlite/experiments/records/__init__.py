@@ -3,6 +3,8 @@
 from qtlite.experiments.records.measurements import read_measurement as read_measurement
 from qtlite.experiments.records.measurements import read_measurements as read_measurements
 from qtlite.experiments.records.query import accuracy_percent as accuracy_percent
+from qtlite.experiments.records.query import error_at_training_loss as error_at_training_loss
+from qtlite.experiments.records.query import generalization_error as generalization_error
 from qtlite.experiments.records.query import mean_difference as mean_difference
 from qtlite.experiments.records.query import pooled_deviation as pooled_deviation
 from qtlite.experiments.records.query import read_runs as read_runs

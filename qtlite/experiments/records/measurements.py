@@ -5,8 +5,6 @@ and that takes too long to do on the page. A program writes its file; running th
 replaces it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path

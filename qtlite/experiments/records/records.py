@@ -1,7 +1,5 @@
 """One JSON file for each finished run: its config, its results, and the machine it ran on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,11 +1,9 @@
 """Tables, figures and pages from records and measurements; here, what chapters import."""
 
 from qtlite.experiments.report import figures as figures
-from qtlite.experiments.report.comparisons import against_controls as against_controls
 from qtlite.experiments.report.comparisons import format_difference as format_difference
 from qtlite.experiments.report.comparisons import lead as lead
 from qtlite.experiments.report.comparisons import table_deviation as table_deviation
-from qtlite.experiments.report.comparisons import with_weight_decay as with_weight_decay
 from qtlite.experiments.report.pages import folded as folded
 from qtlite.experiments.report.pages import foot as foot
 from qtlite.experiments.report.pages import say as say
@@ -13,7 +11,6 @@ from qtlite.experiments.report.pages import say_table as say_table
 from qtlite.experiments.report.pages import show_table as show_table
 from qtlite.experiments.report.pages import table_text as table_text
 from qtlite.experiments.report.reproducing import choice_rows as choice_rows
-from qtlite.experiments.report.reproducing import command as command
 from qtlite.experiments.report.reproducing import measurement_rows as measurement_rows
 from qtlite.experiments.report.reproducing import run_rows as run_rows
 from qtlite.experiments.report.style import save_svg as save_svg

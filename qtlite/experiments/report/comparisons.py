@@ -4,18 +4,11 @@ Three seeds hardly tell a row's own deviation, so it is pooled. Two rows that di
 two standard errors are called level, from two to three is a hint, and more is a lead.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
-from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS
+from qtlite.experiments.controls import CONTROL_ROWS
 from qtlite.experiments.recipes import WEIGHT_DECAY
-from qtlite.experiments.records.query import (
-    mean_difference,
-    pooled_deviation,
-    select,
-    with_changes,
-)
+from qtlite.experiments.records.query import mean_difference, pooled_deviation, select, with_changes
 from qtlite.experiments.report.pages import MINUS
 
 
@@ -95,25 +88,3 @@ def lead(
         return None
     difference, error = mean_difference(*pair, pooled_deviation(rows.values()))
     return difference, error or 0.0
-
-
-def against_controls(
-    runs: pd.DataFrame, dataset: str, n_blocks: int
-) -> tuple[list[str], list[str], list[str]]:
-    """Return the controls above QT-L, level with it, and below it, the best first in each.
-
-    Level means within two standard errors, see ``lead``. A control without a lead is in no list.
-
-    Args:
-        runs: from ``read_runs``.
-        dataset: such as "mnist".
-        n_blocks: L of the QT row.
-    """
-    above, level, below = {}, {}, {}
-    for name in CONTROLS:
-        if found := lead(runs, dataset, n_blocks, name, "qt"):
-            points, error = found
-            side = level if abs(points) <= 2 * error else above if points > 0 else below
-            side[name] = points
-    above, level, below = (sorted(side, key=lambda n: -side[n]) for side in (above, level, below))
-    return above, level, below

@@ -4,8 +4,9 @@
 notebook, a printed page, a reader without scripts) the still image is what is seen.
 """
 
-from __future__ import annotations
-
+import base64
+import html
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY
 from qtlite.experiments.records.query import accuracy_percent, select
 from qtlite.experiments.report import figures
 from qtlite.experiments.report.comparisons import with_weight_decay
-from qtlite.experiments.report.style import image_tag
+from qtlite.experiments.report.style import INK, save_svg
 from qtlite.mapping import MappingNet, qubits_needed, scaled
 from qtlite.qnn import QNN
 
@@ -55,10 +56,13 @@ class LiveFigure:
     def html(self) -> str:
         """Return the figure as part of a page."""
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
-        still = image_tag(self.still, self.alt, 'class="live-still"')
+        file = io.StringIO()
+        save_svg(self.still, file)
+        encoded = base64.b64encode(file.getvalue().encode()).decode()
         return (
             f'<div class="live" data-figure="{self.name}">'
-            f'<script type="application/json">{data}</script>{still}</div>'
+            f'<script type="application/json">{data}</script><img alt="{html.escape(self.alt)}" '
+            f'class="live-still" src="data:image/svg+xml;base64,{encoded}"></div>'
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -112,10 +116,7 @@ def circuit() -> LiveFigure:
 
 
 def circuit_still(
-    angles: torch.Tensor,
-    net: MappingNet,
-    block: Block = ry_linear_cnot,
-    n_shots: int | None = None,
+    angles: torch.Tensor, net: MappingNet, block: Block = ry_linear_cnot, n_shots: int | None = None
 ) -> Figure:
     """Draw probabilities and generated weights for one setting of the angles.
 
@@ -168,11 +169,15 @@ def counts() -> LiveFigure:
         f"{'-'.join(map(str, widths))}, 16 blocks": [n_trained(m, 16, widths) for m in sizes]
         for widths in hidden
     }
+    labels = {"x_label": "weights of the network, $M$", "y_label": "trained parameters"}
+    curves["baseline: all $M$"] = sizes
+    still = figures.lines(sizes, curves, **labels, log_x=True, log_y=True)
     marks = [(row["n_weights"], row["n_trainable"]) for row in paper]
+    still.axes[0].plot(*zip(*marks, strict=True), "s", color=INK, ms=4)
     return LiveFigure(
         "counts",
         data,
-        figures.parameter_counts(sizes, curves, marks),
+        still,
         "Trained parameters over the weights of the network, both axes logarithmic: equal for the "
         "baseline, nearly level for Quantum-Train. The paper's rows lie on or above the curve of "
         "their mapping net, since most have more than 16 blocks.",

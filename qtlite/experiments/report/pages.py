@@ -1,7 +1,5 @@
 """What a chapter shows besides figures: computed sentences, tables, and how the page ran."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

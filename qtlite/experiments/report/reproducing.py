@@ -1,7 +1,5 @@
 """How to run again what the book reports: the command of every record, and every choice."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -98,6 +96,8 @@ def measurement_rows(
         config = measurement["config"]
         if name.startswith("export-"):
             words = "python -m benchmarks.export"
+        elif name == "kills":
+            words = "python tests/prove/kill_sweeps.py --to book/measurements"
         elif "n_blocks" in config and "dataset" in config:
             kind = name.removesuffix(f"-{config['dataset']}-L{config['n_blocks']}")
             words = f"qtlite measure {kind} --dataset {config['dataset']}"
@@ -156,24 +156,13 @@ def _value(value: Any) -> str:
 
 
 def _how(record: Mapping[str, Any]) -> list[str]:
-    """Minutes, machine and commit."""
-    return [f"{record['wall_seconds'] / 60:.1f}", _machine(record), _commit(record)]
-
-
-def _machine(record: Mapping[str, Any]) -> str:
-    if "parts" in record:  # resumed on another machine
-        return _one_after_another(map(_machine, record["parts"]))
-    hardware = record["hardware"]
-    threads = f"{hardware['n_threads']} of {hardware['n_cores']} cores"
-    return hardware.get("accelerator") or f"{hardware['processor']}, {threads}"
-
-
-def _commit(record: Mapping[str, Any]) -> str:
-    if "parts" in record:
-        return _one_after_another(map(_commit, record["parts"]))
-    commit, plus, changes = (record["commit"] or "–").partition("+")
-    return commit[:8] + plus + changes
-
-
-def _one_after_another(names: Iterable[str]) -> str:
-    return "; then ".join(name for name, _ in groupby(names))
+    """Minutes, machine and commit; of a run that was resumed elsewhere, one after another."""
+    machines, commits = [], []
+    for part in record.get("parts", [record]):
+        hardware = part["hardware"]
+        cores = f"{hardware['n_threads']} of {hardware['n_cores']} cores"
+        machines.append(hardware.get("accelerator") or f"{hardware['processor']}, {cores}")
+        commit, plus, changes = (part["commit"] or "–").partition("+")
+        commits.append(commit[:8] + plus + changes)
+    found = ("; then ".join(name for name, _ in groupby(names)) for names in (machines, commits))
+    return [f"{record['wall_seconds'] / 60:.1f}", *found]

@@ -5,11 +5,6 @@ told apart with every kind of colour vision; curves differ in dash as well). Fig
 paper on purpose: the same file is legible on a light page, on a dark one, and in print.
 """
 
-from __future__ import annotations
-
-import base64
-import html
-import io
 import os
 from typing import IO, Any
 
@@ -92,10 +87,10 @@ def new_figure(
         return figure, figure.subplots(n_rows, n_columns, squeeze=False).ravel()
 
 
-def add_legend(figure: Figure, n_labels: int, n_columns: int = 4) -> None:
+def add_legend(figure: Figure, n_labels: int) -> None:
     """Put a legend below the axes, where it covers nothing; none for a single curve."""
     if n_labels > 1:
-        figure.legend(loc="outside lower center", ncols=min(n_labels, n_columns))
+        figure.legend(loc="outside lower center", ncols=min(n_labels, 4))
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -107,6 +102,7 @@ def save_svg(figure: Figure, path: str | os.PathLike | IO[str]) -> None:
     """Write a figure as SVG, the same bytes each time.
 
     Example:
+        >>> import io
         >>> file = io.StringIO()
         >>> save_svg(new_figure(2, 1)[0], file)
         >>> "<svg" in file.getvalue()
@@ -115,22 +111,3 @@ def save_svg(figure: Figure, path: str | os.PathLike | IO[str]) -> None:
     with matplotlib.rc_context(STYLE):
         metadata = {"Date": None, "Creator": None}
         figure.savefig(path, format="svg", bbox_inches="tight", metadata=metadata)
-
-
-def image_tag(figure: Figure, alt: str = "", attributes: str = "") -> str:
-    """Return a figure as an HTML image that holds its own SVG.
-
-    Args:
-        figure: any.
-        alt: the image in words.
-        attributes: more of the tag, such as ``'class="wide"'``.
-
-    Example:
-        >>> image_tag(new_figure(2, 1)[0], 'say "a"').partition(" src=")[0]
-        '<img alt="say &quot;a&quot;"'
-    """
-    file = io.StringIO()
-    save_svg(figure, file)
-    encoded = base64.b64encode(file.getvalue().encode()).decode()
-    more = f" {attributes}" if attributes else ""
-    return f'<img alt="{html.escape(alt)}"{more} src="data:image/svg+xml;base64,{encoded}">'

@@ -1,6 +1,7 @@
-"""Markdown tables from recorded runs: the paper's Tables I-III beside ours, controls, trials."""
+"""Markdown tables from recorded runs: the paper's Tables I-III beside ours, controls, trials.
 
-from __future__ import annotations
+README.md holds some of them, between comments such as ``<!-- table: controls -->``.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,17 +12,14 @@ import pandas as pd
 from qtlite.experiments.controls import ALL_CONTROLS, CONTROL_ROWS, CONTROLS
 from qtlite.experiments.paper import N_TRAIN, QCML_PARAMETERS, TABLE_NAMES, TABLES, PaperRow
 from qtlite.experiments.recipes import RECIPES, WEIGHT_DECAY, recipe_config
-from qtlite.experiments.records.query import (
-    accuracy_percent,
-    select,
-    with_changes,
-)
+from qtlite.experiments.records.query import accuracy_percent, select, with_changes
 from qtlite.experiments.records.records import write_text
 from qtlite.experiments.report.comparisons import table_deviation, with_weight_decay
 from qtlite.experiments.report.pages import table_text
 
 DATASET_NAMES = {"mnist": "MNIST", "fashion_mnist": "Fashion", "cifar10": "CIFAR-10"}
 OUTDATED = "†"
+START, END = "<!-- table: {} -->\n", "<!-- end of table -->"
 
 
 def format_accuracy(runs: pd.DataFrame, column: str = "test_accuracy") -> str:
@@ -164,6 +162,26 @@ def long_recipe_table(runs: pd.DataFrame, datasets: Iterable[str] = tuple(TABLES
     return with_footnote(table_text(head, rows, n_left=2) + "\n", runs)
 
 
+def results_table(runs: pd.DataFrame) -> str:
+    """Return every recorded row of the paper's tables: its number, ours, and the minutes a run."""
+    rows = []
+    for dataset, name in TABLE_NAMES.items():
+        for row in TABLES[dataset]:
+            own = {"dataset": dataset, "model": row.model, "n_blocks": row.n_blocks}
+            found = select(runs, recipe="qtlite", **own)
+            if len(found):
+                cells = [f"{name}, {row_name(row)}", f"{row.n_trainable:,}"]
+                cells += [f"{row.test_accuracy:.2f}", format_accuracy(found)]
+                rows.append([*cells, f"{found.wall_seconds.mean() / 60:.1f}"])
+    head = ["", "trainable parameters", "paper, test %", "qtlite, test %", "minutes a run"]
+    text = table_text(head, rows, n_left=1) + "\n"
+    found = {name: table_deviation(runs, dataset) for dataset, name in TABLE_NAMES.items()}
+    pooled = [f"{deviation:.2f} points in {name}" for name, deviation in found.items() if deviation]
+    if pooled:
+        text += f"\nPooled over a table's rows, one run deviates by {', '.join(pooled)}.\n"
+    return with_footnote(text, runs)
+
+
 def choices_table(runs: pd.DataFrame, dataset: str, n_blocks: int, **changes: object) -> str:
     """Return accuracies on held-out images by learning rate, for QT and its controls.
 
@@ -221,6 +239,37 @@ def trial_rows(
             steps = run.epochs * -(-run.n_train // run.batch_size)
             rows.append([name, f"{run[shown]:,g}", f"{steps:,}", format_accuracy(found)])
     return rows
+
+
+README_TABLES = {
+    "results": results_table,
+    "long recipe": long_recipe_table,
+    "controls": controls_table,
+}
+
+
+def write_readme(runs: pd.DataFrame, path: Path) -> None:
+    """Renew the tables of a file between its comments; everything else stays.
+
+    Args:
+        runs: from ``read_runs``.
+        path: a text file with a start comment and an end comment for each of ``README_TABLES``.
+
+    Raises:
+        ValueError: if a comment is missing, or the file is not text in UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"path must be a text file, got {path}: {error}") from error
+    for name, make in README_TABLES.items():
+        before, start, rest = text.partition(START.format(name))
+        _, end, after = rest.partition(END)
+        if not (start and end):
+            comments = START.format(name).strip(), END
+            raise ValueError(f"path must hold the comments {comments}, got {path} without")
+        text = f"{before}{start}{make(runs)}{end}{after}"
+    write_text(path, text)
 
 
 def row_name(row: PaperRow) -> str:

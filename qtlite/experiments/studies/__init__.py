@@ -6,17 +6,12 @@ from qtlite.experiments.studies.entanglement import bond_needed as bond_needed
 from qtlite.experiments.studies.entanglement import entropy as entropy
 from qtlite.experiments.studies.entanglement import schmidt_rank as schmidt_rank
 from qtlite.experiments.studies.entanglement import schmidt_values as schmidt_values
-from qtlite.experiments.studies.generalization import (
-    error_at_training_loss as error_at_training_loss,
-)
-from qtlite.experiments.studies.generalization import generalization_error as generalization_error
 from qtlite.experiments.studies.noise import mix_with_uniform as mix_with_uniform
 from qtlite.experiments.studies.noise import noisy_probabilities as noisy_probabilities
 from qtlite.experiments.studies.noise import survival as survival
 from qtlite.experiments.studies.sampling import SampledQNN as SampledQNN
 from qtlite.experiments.studies.sampling import infidelity as infidelity
 from qtlite.experiments.studies.sampling import parameter_shift as parameter_shift
-from qtlite.experiments.studies.sampling import run_circuits as run_circuits
 from qtlite.experiments.studies.sampling import sample_frequencies as sample_frequencies
 from qtlite.experiments.studies.shots import paper_shots as paper_shots
 from qtlite.experiments.studies.shots import shots_needed as shots_needed

@@ -1,7 +1,5 @@
 """How many directions the weights can move in: the rank of their derivative by the parameters."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +9,6 @@ from torch import Tensor
 
 from qtlite.experiments.controls import CONTROLS
 from qtlite.experiments.models.build import build_model
-from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.studies.study import Row, Study
 from qtlite.quantum_train import GeneratedNetwork
 
@@ -102,13 +99,11 @@ def ranks(
         counts = {"n_trainable": model.n_trainable, "rank": _rank(values)}
         return {**counts, "singular_values": rounded}
 
-    settings = {"n_blocks": row.n_blocks, "seed": row.seed}
     by_model, by_recipe = [], []
     for name in models:
-        config = recipe_config("qtlite", row.dataset, model=name, **settings)
-        by_model.append({"model": name, **found(build_model(config))})
+        by_model.append({"model": name, **found(build_model(row.config(model=name)))})
     for recipe in recipes:
-        config = recipe_config(recipe, row.dataset, **settings)
+        config = row.config(recipe)
         mapping = build_model(config)
         mapping.qnn.requires_grad_(False)
         whole, of_mapping = found(build_model(config)), effective_rank(mapping)

@@ -6,8 +6,6 @@ singular values are the Schmidt values. Their number is the bond dimension that 
 state needs at this cut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from qtlite.checks import check_count
 from qtlite.circuit import build_circuit, tensorcircuit_with
 from qtlite.experiments.models.build import build_model
 from qtlite.experiments.models.targets import paper_cnn
-from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.studies.sampling import network_from
 from qtlite.experiments.studies.study import Row, Study
 from qtlite.experiments.train.loop import evaluate
@@ -152,7 +149,7 @@ def accuracy_against_bond(
     """
     path = Path(models) / f"{row.dataset}-qt-{row.n_blocks}.angles.safetensors"
     model, about = load_compressed(path, paper_cnn(row.dataset))
-    config = recipe_config("qtlite", row.dataset, n_blocks=row.n_blocks, seed=row.seed)
+    config = row.config()
     images, found = row.images(), {"record": about["record"]}
 
     def accuracy(probabilities: Tensor) -> float:

@@ -1,7 +1,5 @@
 """The ladder: three changes between two recipes, in every combination, so in every order."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

@@ -4,8 +4,6 @@ The exact simulation is TensorCircuit's, with a density matrix of 4**N entries. 
 depolarising model is one formula for any size: any error leaves uniform probabilities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import Any

@@ -1,17 +1,16 @@
 """Reading out against simulating: how shots and simulation time grow with the number of qubits."""
 
-from __future__ import annotations
-
 import math
 import time
-from collections.abc import Callable, Sequence
+import timeit
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qtlite.experiments.data.loading import to_float
-from qtlite.experiments.recipes import QT_RATES, recipe_config
+from qtlite.experiments.recipes import QT_RATES
 from qtlite.experiments.studies.sampling import network_from, sample_frequencies
 from qtlite.experiments.studies.shots import shots_needed
 from qtlite.experiments.studies.study import Row, Study
@@ -78,16 +77,8 @@ def simulation_seconds(qnn: QNN, n_calls: int) -> tuple[float, float]:
         qnn.angles.grad = None
         qnn().backward(direction)
 
-    return _least_seconds(run, n_calls), _least_seconds(gradient, n_calls)
-
-
-def _least_seconds(call: Callable[[], Any], n_calls: int) -> float:
-    times = []
-    for _ in range(n_calls + 1):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times[1:])
+    options = {"timer": time.process_time, "number": 1, "repeat": n_calls + 1}
+    return tuple(min(timeit.repeat(call, **options)[1:]) for call in (run, gradient))
 
 
 def readout(
@@ -120,7 +111,7 @@ def readout(
         and model ``exact_accuracy``, ``shots`` for one point, and the mean ``accuracy`` for each S
         in ``points``. ``seconds``: for each N the time of a ``run`` and of a ``gradient``.
     """
-    config = recipe_config("qtlite", row.dataset, n_blocks=row.n_blocks)
+    config = row.config()
     images, weights, accuracies = row.images(), [], []
     pixels = {"mean": config.pixel_mean, "std": config.pixel_std}
     inputs = to_float(images.test_images, **pixels)

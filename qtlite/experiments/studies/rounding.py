@@ -1,7 +1,5 @@
 """Rounding: how far a run moves when the last bit of one angle of its start changes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,6 @@ import torch
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import Dataset
 from qtlite.experiments.models.build import build_model
-from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.studies.study import Row, Study
 from qtlite.experiments.train.checkpoint import CHECKPOINT, Run, write_checkpoint
 from qtlite.experiments.train.loop import train
@@ -29,7 +26,7 @@ def runs_from_neighbours(row: Row, n_runs: int = 10) -> list[dict[str, Any]]:
     Returns:
         One entry for each run, see ``run_from_neighbour``.
     """
-    config = recipe_config("qtlite", row.dataset, n_blocks=row.n_blocks, seed=row.seed)
+    config = row.config()
     place = row.runs / f"rounding-{row.dataset}-L{row.n_blocks}-s{row.seed}"
     images = row.images()
     return [run_from_neighbour(config, images, place / str(k), k) for k in range(n_runs)]

@@ -4,8 +4,6 @@ A quantum computer returns one basis state for each run of the circuit (a shot).
 probabilities are then frequencies p^ = counts / S, with a standard error of sqrt(p (1 - p) / S).
 """
 
-from __future__ import annotations
-
 from numbers import Integral
 
 import torch

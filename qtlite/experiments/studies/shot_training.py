@@ -1,20 +1,19 @@
-"""Training with a finite number of shots in every step."""
-
-from __future__ import annotations
+"""Training with a finite number of shots in every step, and how good its gradients are."""
 
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from qtlite.experiments.data.loading import to_float
 from qtlite.experiments.models.build import build_model
-from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.studies.sampling import SampledQNN
 from qtlite.experiments.studies.study import Row, Study
 from qtlite.experiments.train.fitting import fit
 from qtlite.experiments.train.loop import evaluate
+from qtlite.experiments.train.runs import trained_models
 
 
 def training_with_shots(
@@ -36,8 +35,7 @@ def training_with_shots(
         100 steps, nats), and the test accuracy with S shots and with exact probabilities.
     """
     images = row.images()
-    settings = {"n_blocks": row.n_blocks, "epochs": epochs, "seed": row.seed}
-    config = recipe_config("qtlite", row.dataset, **settings)
+    config = row.config(epochs=epochs)
     test = images.test_images, images.test_labels, config
     options = {
         "epochs": epochs,
@@ -71,4 +69,40 @@ def _rate(row: Row) -> dict[str, float]:
     return {"learning_rate": round(0.06 / row.n_blocks**0.5, 4)}  # smaller for deeper circuits
 
 
-STUDY = Study("training", training_with_shots, derived=_rate)
+def gradient_against_shots(
+    row: Row, shots: Sequence[int] = tuple(2**k for k in range(8, 19, 2)), n_images: int = 512
+) -> list[dict[str, Any]]:
+    """Compare whole gradients by parameter shift and shots with exact ones.
+
+    d loss / d p is taken at p^ too, as on a quantum computer.
+
+    Args:
+        row: of the trained model.
+        shots: values of S.
+        n_images: training images in the loss.
+
+    Returns:
+        For an untrained and a trained model (``stage``) and each S: the ``cosine`` between the
+        gradients, and the ``length`` of the sampled one in units of the exact one's.
+    """
+    images = row.images()
+    ((config, trained),) = trained_models(row.runs, row.dataset, row.n_blocks, at_most=1).values()
+    inputs = to_float(images.train_images[:n_images], config.pixel_mean, config.pixel_std)
+    labels = images.train_labels[:n_images]
+    results = []
+    for stage, model in (("untrained", build_model(config)), ("trained", trained)):
+        circuit = model.qnn
+        (exact,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels), circuit.angles)
+        for n_shots in shots:
+            generator = torch.Generator().manual_seed(row.seed)
+            model.qnn = SampledQNN(circuit, n_shots, generator=generator)
+            (found,) = torch.autograd.grad(F.cross_entropy(model(inputs), labels), circuit.angles)
+            cosine = F.cosine_similarity(found.flatten(), exact.flatten(), 0).item()
+            length = (found.norm() / exact.norm()).item()
+            results.append({"stage": stage, "n_shots": n_shots, "cosine": cosine, "length": length})
+        model.qnn = circuit
+    return results
+
+
+TRAINING = Study("training", training_with_shots, derived=_rate)
+GRADIENT = Study("gradient", gradient_against_shots)

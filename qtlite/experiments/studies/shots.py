@@ -1,7 +1,5 @@
 """How many shots does a trained circuit need to write its network?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A study: what a page quotes and takes too long to compute there; ``qtlite measure NAME``."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,10 +11,16 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from torch import nn
+
+from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import Dataset, load_dataset
+from qtlite.experiments.models.targets import paper_cnn
+from qtlite.experiments.recipes import recipe_config
 from qtlite.experiments.records.measurements import take_measurement
 from qtlite.experiments.train.loop import evaluate
-from qtlite.experiments.train.runs import trained_models
+from qtlite.experiments.train.runs import NETWORK, finished_run, trained_models
+from qtlite.export import load_safetensors
 from qtlite.quantum_train import QuantumTrain
 
 Config = dict[str, Any]
@@ -37,6 +41,23 @@ class Row:
         """Return the dataset's images."""
         return load_dataset(self.dataset, self.data)
 
+    def config(self, recipe: str = "qtlite", **changes: Any) -> TrainConfig:
+        """Return a recipe's config for this row and its seed."""
+        place = {"dataset": self.dataset, "n_blocks": self.n_blocks, "seed": self.seed}
+        return recipe_config(recipe, **place | changes)
+
+    def network(self, model: str) -> tuple[str, nn.Module]:
+        """Return the id and the plain network of a model's finished run with the recipe ``qtlite``.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        blocks = {} if model == "qt" else {"n_blocks": TrainConfig.n_blocks}
+        folder = finished_run(self.runs, self.config(model=model, **blocks))
+        network = paper_cnn(self.dataset)
+        load_safetensors(network, folder / NETWORK)
+        return folder.name, network.eval()
+
     def models(
         self, n_seeds: int
     ) -> Iterator[tuple[str, QuantumTrain, Callable[..., tuple[float, float]]]]:
@@ -55,7 +76,7 @@ class Row:
 class Study:
     """A function that measures; its defaults are the settings that the book quotes.
 
-    To add a study, add a module to this package with a ``Study`` named ``STUDY``.
+    To add a study, add a module to this package that ends with ``STUDY = Study(...)``.
 
     Args:
         name: on the command line, and of the file in ``book/measurements``.
@@ -77,16 +98,15 @@ class Study:
 
 
 def studies() -> dict[str, Study]:
-    """Return the studies by name: the ``STUDY`` of each module of this package.
+    """Return the studies of this package's modules by name.
 
     Example:
         >>> sorted(studies())[:3]
         ['confusion', 'entanglement', 'gradient']
     """
     places = iter_modules(import_module(__package__).__path__, f"{__package__}.")
-    modules = [import_module(place.name) for place in places]
-    found = [module.STUDY for module in modules if hasattr(module, "STUDY")]
-    return {study.name: study for study in found}
+    found = [value for place in places for value in vars(import_module(place.name)).values()]
+    return {study.name: study for study in found if isinstance(study, Study)}
 
 
 def run_study(

@@ -1,7 +1,5 @@
 """A task small enough for density matrices and for training with shots: 60 weights, six qubits."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

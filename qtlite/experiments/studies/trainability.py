@@ -3,8 +3,6 @@
 Where it shrinks exponentially with N, the circuit has a barren plateau (McClean et al. 2018).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

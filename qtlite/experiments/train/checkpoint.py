@@ -1,7 +1,5 @@
 """The checkpoint: one file with all that an interrupted run needs, replaced after every epoch."""
 
-from __future__ import annotations
-
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,10 +3,7 @@
 Runs that are recorded are made by ``loop.train``, which builds its model from a config.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -41,20 +38,7 @@ def train_epoch(
             schedule.step()
 
 
-def fit(model: nn.Module, inputs: Tensor, labels: Tensor, **options: Any) -> list[float]:
-    """Train a model as ``fit_by_epochs`` does, which lists the options, and return all losses.
-
-    Example:
-        >>> model, inputs = nn.Linear(2, 2), torch.eye(2).repeat(20, 1)
-        >>> labels = inputs.argmax(dim=1)
-        >>> losses = fit(model, inputs, labels, epochs=3, learning_rate=0.5, batch_size=10)
-        >>> len(losses), losses[-1] < losses[0]
-        (12, True)
-    """
-    return [loss for losses in fit_by_epochs(model, inputs, labels, **options) for loss in losses]
-
-
-def fit_by_epochs(
+def fit(
     model: nn.Module,
     inputs: Tensor,
     labels: Tensor,
@@ -64,7 +48,7 @@ def fit_by_epochs(
     batch_size: int = 128,
     seed: int = 0,
     prepare: Callable[[Tensor], Tensor] = lambda batch: batch,
-) -> Iterator[list[float]]:
+) -> list[float]:
     """Train a model in place with Adam and a one-cycle learning rate.
 
     Args:
@@ -77,18 +61,23 @@ def fit_by_epochs(
         seed: of the order of the inputs.
         prepare: applied to every batch of inputs, such as ``to_float``.
 
-    Yields:
-        After every epoch the losses of its steps, nats.
+    Returns:
+        The loss of every step, nats.
+
+    Example:
+        >>> model, inputs = nn.Linear(2, 2), torch.eye(2).repeat(20, 1)
+        >>> labels = inputs.argmax(dim=1)
+        >>> losses = fit(model, inputs, labels, epochs=3, learning_rate=0.5, batch_size=10)
+        >>> len(losses), losses[-1] < losses[0]
+        (12, True)
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
     n_steps = epochs * -(-len(labels) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=n_steps)
     order = torch.Generator().manual_seed(seed)
+    losses: list[float] = []
     for _ in range(epochs):
         shuffled = torch.randperm(len(labels), generator=order).split(batch_size)
         batches = ((prepare(inputs[batch]), labels[batch]) for batch in shuffled)
-        losses: list[float] = []
-        train_epoch(
-            model, optimiser, batches, lambda loss, _, kept=losses: kept.append(loss), schedule
-        )
-        yield losses
+        train_epoch(model, optimiser, batches, lambda loss, _: losses.append(loss), schedule)
+    return losses

@@ -6,8 +6,6 @@ are all that Adam can scale. With so few parameters the full second-moment matri
 affordable. This is SOAP (Vyas et al. 2024, arXiv 2409.11321) for one vector of parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +14,9 @@ from torch import Tensor, nn
 
 # A matrix with this many rows takes 64 MB, and its eigenvectors ten seconds of one core.
 MAX_PARAMETERS = 4096
+
+BETAS = (0.9, 0.999)  # decay of the first and of the second moment
+MATRIX_BETA = 0.99  # decay of the matrix
 
 
 class FullMatrixAdam(torch.optim.Optimizer):
@@ -29,8 +30,6 @@ class FullMatrixAdam(torch.optim.Optimizer):
     Args:
         parameters: tensors of one dtype on one device, together at most 4,096 numbers.
         lr: learning rate, as Adam's.
-        betas: decay of the first and of the second moment.
-        matrix_beta: decay of the matrix.
         eps: added to the square root of the second moment.
         refresh_every: steps between updates of the basis.
 
@@ -54,18 +53,12 @@ class FullMatrixAdam(torch.optim.Optimizer):
         parameters: Iterable[nn.Parameter],
         lr: float,
         *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        matrix_beta: float = 0.99,
         eps: float = 1e-8,
         refresh_every: int = 50,
     ):
         for name, value in (("lr", lr), ("eps", eps)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be in [0, 1), got {betas}")
-        if not 0 <= matrix_beta < 1:
-            raise ValueError(f"matrix_beta must be in [0, 1), got {matrix_beta}")
         if refresh_every < 1:
             raise ValueError(f"refresh_every must be at least 1, got {refresh_every}")
         parameters = [p for p in parameters if p.requires_grad]
@@ -76,8 +69,7 @@ class FullMatrixAdam(torch.optim.Optimizer):
                 f"got {n_parameters}"
             )
         super().__init__(parameters, {"lr": lr})
-        self.betas, self.matrix_beta, self.eps = betas, matrix_beta, eps
-        self.refresh_every = refresh_every
+        self.eps, self.refresh_every = eps, refresh_every
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refuse any group after the first: all parameters are one vector.
@@ -99,7 +91,7 @@ class FullMatrixAdam(torch.optim.Optimizer):
         state = self.state[parameters[0]]
         if not state:
             state.update(self._start(gradient))
-        beta1, beta2 = self.betas
+        beta1, beta2 = BETAS
         n_steps = int(state["n_steps"].add_(1))
         state["recent"][int(state["n_recent"])] = gradient
         state["n_recent"] += 1
@@ -129,7 +121,7 @@ class FullMatrixAdam(torch.optim.Optimizer):
 
     def _renew_basis(self, state: dict[str, Tensor], n_steps: int) -> None:
         """Bring the matrix up to date, then express what Adam remembers in its new eigenbasis."""
-        n_recent, matrix, beta = int(state["n_recent"]), state["matrix"], self.matrix_beta
+        n_recent, matrix, beta = int(state["n_recent"]), state["matrix"], MATRIX_BETA
         recent = state["recent"][:n_recent]
         ages = torch.arange(n_recent - 1, -1, -1, dtype=recent.dtype, device=recent.device)
         weighted = recent * ((1 - beta) * beta**ages)[:, None]
@@ -138,5 +130,5 @@ class FullMatrixAdam(torch.optim.Optimizer):
         eigenvalues, basis = torch.linalg.eigh(matrix / (1 - beta**n_steps))
         state["first_moment"] = basis.T @ (state["basis"] @ state["first_moment"])
         # as if Adam had seen these eigenvalues all along
-        state["second_moment"] = eigenvalues.clamp(min=0) * (1 - self.betas[1] ** n_steps)
+        state["second_moment"] = eigenvalues.clamp(min=0) * (1 - BETAS[1] ** n_steps)
         state["basis"] = basis

@@ -1,8 +1,7 @@
 """Train one configuration: build, loop, checkpoint, resume, evaluate, record."""
 
-from __future__ import annotations
-
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -53,6 +52,7 @@ def train(
     device: str = "cpu",
     progress: bool = True,
     line: int | None = None,
+    on_epoch: Callable[[list[dict[str, float]]], None] = lambda history: None,
 ) -> TrainedRun:
     """Train a config to its end, from the folder's checkpoint if there is one.
 
@@ -68,6 +68,7 @@ def train(
         device: "cpu" or "cuda".
         progress: whether to show a bar with the time left.
         line: of the terminal, counted from the cursor's, if several runs show a bar.
+        on_epoch: called after every epoch with the entries of all epochs until then.
 
     Raises:
         ValueError: if the dataset is another one, the checkpoint is of another config or damaged,
@@ -87,8 +88,10 @@ def train(
     setting = environment(device)  # before training: the files may change meanwhile
     if config.n_validation:
         dataset = dataset.split_validation(config.n_validation)
-    images, labels = _first(dataset.train_images, dataset.train_labels, config.n_train)
-    images, labels = images.to(device), labels.to(device)
+    if (config.n_train or 0) > (n_images := len(dataset.train_labels)):
+        raise ValueError(f"n_train must be at most {n_images}, got {config.n_train}")
+    images = dataset.train_images[: config.n_train].to(device)
+    labels = dataset.train_labels[: config.n_train].to(device)
     test_set = dataset.test_images.to(device), dataset.test_labels.to(device)
 
     model = build_model(config).to(device)
@@ -131,6 +134,7 @@ def train(
             run.parts[-1]["epochs"] += 1
             if checkpoint is not None:
                 write_checkpoint(checkpoint, run)
+            on_epoch(run.history)
     plain = classical(model)
     record = _record(run, plain, (images, labels), len(test_set[1]))
     if is_own(config.dataset):
@@ -197,12 +201,6 @@ def _inputs(images: Tensor, config: TrainConfig) -> Tensor:
     """Normalised images, with a pixel's channels side by side: PyTorch pools them far faster."""
     inputs = to_float(images, config.pixel_mean, config.pixel_std)
     return inputs.to(memory_format=torch.channels_last)
-
-
-def _first(images: Tensor, labels: Tensor, n_train: int | None) -> tuple[Tensor, Tensor]:
-    if n_train is not None and n_train > len(labels):
-        raise ValueError(f"n_train must be at most {len(labels)}, got {n_train}")
-    return images[:n_train], labels[:n_train]
 
 
 def _batches(config: TrainConfig, epoch: int, n_images: int) -> tuple[Tensor, ...]:

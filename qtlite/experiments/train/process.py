@@ -1,7 +1,5 @@
 """Settings of the whole process while it trains: memory, arithmetic, devices."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ The folder ``runs/<id>`` holds a run's checkpoint and its plain network. The rec
 a folder of records.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,18 +169,17 @@ def load_model(model: nn.Module, path: Path) -> None:
 
 
 def trained_models(
-    runs: Path, dataset: str, n_blocks: int, recipe: str = "qtlite", at_most: int | None = None
+    runs: Path, dataset: str, n_blocks: int, at_most: int | None = None
 ) -> dict[str, tuple[TrainConfig, QuantumTrain]]:
     """Load the models, with their circuits, of the finished runs in one row of a table.
 
-    A run counts if its config does not depart from the recipe. Other rows, outdated recipes and
-    unfinished runs are ignored.
+    A run counts if its config does not depart from the recipe ``qtlite``. Other rows, outdated
+    recipes and unfinished runs are ignored.
 
     Args:
         runs: the folder that ``qtlite train`` and ``sweep`` write to.
         dataset: such as "mnist".
         n_blocks: L.
-        recipe: of the run.
         at_most: number of seeds to take, from 0 on; all if left out.
 
     Returns:
@@ -193,14 +190,14 @@ def trained_models(
     """
     found = {
         config: folder
-        for folder, config in _finished(runs, f"{dataset}-qt-{recipe}-L{n_blocks}")
+        for folder, config in _finished(runs, f"{dataset}-qt-qtlite-L{n_blocks}")
         if not departures(config)
     }
     if not found:
         raise ValueError(
-            f"runs must hold a finished run of QT-{n_blocks} on {dataset} with the present "
-            f"{recipe} recipe, got none in {runs}: qtlite train --dataset {dataset} "
-            f"--blocks {n_blocks} --recipe {recipe} makes one"
+            f"runs must hold a finished run of QT-{n_blocks} on {dataset} with the present qtlite "
+            f"recipe, got none in {runs}: qtlite train --dataset {dataset} --blocks {n_blocks} "
+            "makes one"
         )
     models = {}
     for config in sorted(found, key=lambda config: config.seed)[:at_most]:

@@ -1,7 +1,5 @@
 """Runs with files: one run, or many in parallel. An interrupted run continues where it stopped."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -16,12 +14,7 @@ from tqdm.auto import tqdm
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.loading import find_files, load_dataset
-from qtlite.experiments.records.records import (
-    read_record,
-    record_id,
-    recorded,
-    write_json,
-)
+from qtlite.experiments.records.records import read_record, record_id, recorded, write_json
 from qtlite.experiments.train.loop import train
 from qtlite.experiments.train.process import check_device
 from qtlite.experiments.train.runs import NETWORK, check_network
@@ -98,11 +91,8 @@ def run_to_files(
         config: what to train.
         runs: checkpoints and the network go to a folder in it, named like the record.
         record_path: where the record goes.
-        data: the images' folder, see ``load_dataset``.
-        download: whether to fetch missing images.
-        device: "cpu" or "cuda".
-        progress: whether to show a bar.
-        line: of the terminal, counted from the cursor's, if several runs show a bar.
+        data, download: folder and option of ``load_dataset``.
+        device, progress, line: see ``train``.
         again: whether to train if the record exists.
         wait: see ``claim``.
 
@@ -147,8 +137,7 @@ def run_sweep(
         configs: what to train.
         runs: checkpoints and networks go here.
         records: records go here, named after the run.
-        data: the images' folder, see ``load_dataset``.
-        download: whether to fetch missing images, once, before the first run.
+        data, download: see ``load_dataset``; images are fetched once, before the first run.
         device: "cpu" or "cuda", which the processes then share.
         n_processes: as many as cores if left out, on a GPU one.
         scheduler: of a Dask cluster, see ``worker_pool``; its workers find ``runs``, ``records``

@@ -1,17 +1,11 @@
 """The lists of runs behind the tables and figures, by name, and lists that a user writes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from qtlite.experiments.config import TrainConfig
-from qtlite.experiments.controls import (
-    CONTROL_ROWS,
-    CONTROLS,
-    PROBABILITY_CONTROLS,
-)
+from qtlite.experiments.controls import CONTROL_ROWS, CONTROLS, PROBABILITY_CONTROLS
 from qtlite.experiments.paper import TABLES
 from qtlite.experiments.recipes import WEIGHT_DECAY, recipe_config
 from qtlite.export.schema import in_one_line, read_json

@@ -1,7 +1,5 @@
 """The workers of a sweep: processes of this machine, or a Dask cluster."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -9,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from queue import SimpleQueue
 from typing import Any
 
@@ -26,8 +24,9 @@ def worker_line() -> int | None:
     return _line
 
 
-@contextmanager
-def worker_pool(n_processes: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
+def worker_pool(
+    n_processes: int | None = None, scheduler: str | None = None
+) -> AbstractContextManager[Executor]:
     """Open a pool of workers that run functions; on leaving, waiting functions are cancelled.
 
     If a worker dies, its function is called again by another worker, and nothing else is lost. So a
@@ -49,11 +48,8 @@ def worker_pool(n_processes: int | None = None, scheduler: str | None = None) ->
         4
     """
     if scheduler is None:
-        with ProcessWorkers(n_processes or multiprocessing.cpu_count()) as workers:
-            yield workers
-    else:
-        with _dask(n_processes, scheduler) as workers:
-            yield workers
+        return ProcessWorkers(n_processes or multiprocessing.cpu_count())
+    return _dask(n_processes, scheduler)
 
 
 class ProcessWorkers(Executor):

@@ -1,6 +1,4 @@
-"""Curves: one measured number against another."""
-
-from __future__ import annotations
+"""Curves, one number against another; bars over the basis states; histograms of samples."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +6,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -32,6 +31,7 @@ def lines(
     *,
     x_label: str,
     y_label: str,
+    log_x: bool = False,
     log_y: bool = False,
     markers: bool = False,
 ) -> Figure:
@@ -42,7 +42,7 @@ def lines(
         curves: label to values of shape (n,), or (runs, n) for one thin curve a run in the same
             colour. A single label gets no legend.
         x_label, y_label: with units.
-        log_y: whether the vertical axis is logarithmic.
+        log_x, log_y: whether the axis is logarithmic.
         markers: whether to mark each point.
 
     Example:
@@ -57,7 +57,8 @@ def lines(
         width = 1.8 if len(runs) == 1 else 0.9
         style = {"color": colour, "ls": dash, "lw": width, "marker": "o" if markers else None}
         axes.plot(as_array(x), runs.T, label=labels, ms=4, **style)
-    axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if log_y else "linear")
+    scales = {"xscale": "log" if log_x else "linear", "yscale": "log" if log_y else "linear"}
+    axes.set(xlabel=x_label, ylabel=y_label, **scales)
     if markers:
         axes.set_xticks(x)
     add_legend(figure, len(curves))
@@ -141,33 +142,6 @@ def loss_curves(
     return figure
 
 
-def parameter_counts(
-    sizes: Sequence[float],
-    curves: Mapping[str, Sequence[float]],
-    marks: Sequence[tuple[float, float]],
-) -> Figure:
-    """Draw trained parameters against the size of the network, both axes logarithmic.
-
-    Args:
-        sizes: M, shape (n,).
-        curves: label to trained parameters, shape (n,).
-        marks: (M, trained parameters) of the paper's rows.
-
-    Example:
-        >>> parameter_counts([10, 100], {"a": [5, 6]}, [(20, 5)]).axes[0].get_xscale()
-        'log'
-    """
-    figure, (axes,) = new_figure(6.2, 3.4)
-    axes.plot(sizes, sizes, color=GREY, ls="--", label="baseline: all $M$")
-    for (label, values), colour, dash in zip(curves.items(), CURVES, DASHES, strict=False):
-        axes.plot(sizes, values, color=colour, ls=dash, label=label)
-    axes.plot(*zip(*marks, strict=True), "s", color=INK, ms=4.5, ls="", label="the paper's rows")
-    axes.set(xlabel="weights of the network, $M$", ylabel="trained parameters")
-    axes.set(xscale="log", yscale="log")
-    add_legend(figure, 2)
-    return figure
-
-
 def accuracy_by_blocks(data: Mapping[str, Any]) -> Figure:
     """Draw test accuracy against the number of blocks: a dot a seed, a line through the means.
 
@@ -242,4 +216,85 @@ def compared_models(
         axes.set_yticks(range(len(models)), models if axes is all_axes[0] else [""] * len(models))
     handles, labels = all_axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def probability_bars(probabilities: Mapping[str, Sequence[float]] | Sequence[float]) -> Figure:
+    """Draw p_i of every basis state as bars; several circuits stand side by side.
+
+    Args:
+        probabilities: shape (2**N,), or label to such; dimensionless.
+
+    Example:
+        >>> figure = probability_bars([0.5, 0.0, 0.0, 0.5])
+        >>> [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+        ['00', '01', '10', '11']
+    """
+    groups = probabilities if isinstance(probabilities, Mapping) else {"": probabilities}
+    figure, (axes,) = new_figure(6.2, 2.9)
+    width, hatches = 0.8 / len(groups), ("", "///", "...", "xxx")
+    for place, (label, values) in enumerate(groups.items()):
+        states = np.arange(len(values)) + (place - (len(groups) - 1) / 2) * width
+        style = {"color": CURVES[place], "hatch": hatches[place], "edgecolor": "white", "lw": 0.4}
+        axes.bar(states, as_array(values), width, label=label, **style)
+    axes.set_ylabel("probability $p_i$")
+    _name_states(axes, len(values), "basis state $i$ (qubit 0 first)")
+    add_legend(figure, len(groups))
+    return figure
+
+
+def state_bars(values: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw several numbers of every basis state as bars, one panel each.
+
+    Args:
+        values: label of the axis, with unit, to values of shape (2**N,).
+
+    Example:
+        >>> figure = state_bars({"probability": [0.5, 0.5], "weight": [1.0, -1.0]})
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['probability', 'weight']
+    """
+    figure, all_axes = new_figure(7.0, 2.6, n_columns=len(values))
+    for axes, (label, numbers), colour in zip(all_axes, values.items(), CURVES, strict=False):
+        axes.bar(range(len(numbers)), as_array(numbers), 0.72, color=colour)
+        axes.set_ylabel(label)
+        _name_states(axes, len(numbers), "basis state")
+    return figure
+
+
+def _name_states(axes: Axes, n_states: int, label: str) -> None:
+    """Write each basis state's bits below its bar, qubit 0 first."""
+    n_qubits = n_states.bit_length() - 1
+    names = [f"{i:0{n_qubits}b}" for i in range(n_states)]
+    axes.set_xticks(range(n_states), names, rotation=90 if n_qubits > 3 else 0)
+    axes.set(xlabel=label, xlim=(-0.7, n_states - 0.3))
+    axes.tick_params(axis="x", length=0, labelsize=9)
+    axes.grid(axis="x", visible=False)
+
+
+def distribution(
+    samples: Mapping[str, Sequence[float]], *, x_label: str, n_bins: int = 60, log_y: bool = False
+) -> Figure:
+    """Draw histograms of several samples over the same bins, each of area 1.
+
+    Args:
+        samples: label to values of any shape.
+        x_label: with unit.
+        n_bins: bins over the common range.
+        log_y: whether the vertical axis is logarithmic.
+
+    Example:
+        >>> figure = distribution({"a": [0.0, 1.0]}, x_label="weight", n_bins=2)
+        >>> figure.axes[0].get_ylabel()
+        'density'
+    """
+    values = [as_array(sample).ravel() for sample in samples.values()]
+    bins = np.histogram_bin_edges(np.concatenate(values), n_bins)
+    figure, (axes,) = new_figure(6.2, 3.0)
+    for label, sample, colour, dash in zip(samples, values, CURVES, DASHES, strict=False):
+        density, _ = np.histogram(sample, bins, density=True)
+        axes.stairs(density, bins, fill=True, alpha=0.15, color=colour)
+        axes.stairs(density, bins, label=label, color=colour, ls=dash, lw=1.8)
+    axes.set(xlabel=x_label, ylabel="density", yscale="log" if log_y else "linear")
+    add_legend(figure, len(values))
     return figure

@@ -1,7 +1,5 @@
 """What is inside networks: weights, filters, images and feature maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,17 +1,13 @@
 """What all formats share: checks before writing and after reading, one-line errors, limits."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from qtlite.export.atomic import atomic_write
 from qtlite.export.schema import in_one_line
 from qtlite.export.seal import OPEN_SEAL
 from qtlite.quantum_train import GeneratedNetwork
@@ -62,20 +58,6 @@ def require(*packages: str) -> None:
             raise ImportError(
                 f"{package} must be installed for this: pip install 'qtlite[export]'"
             ) from error
-
-
-@contextmanager
-def new_file(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
-    """Write a file completely or not at all; replace an existing one only if ``overwrite`` is on.
-
-    Raises:
-        FileExistsError: if the file exists and ``overwrite`` is off.
-    """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"path must be new unless overwrite is on, got {path}")
-    with atomic_write(path) as unfinished:
-        yield unfinished
 
 
 @contextmanager

@@ -1,6 +1,4 @@
-"""All weights of a generated network and of its baseline (the paper's Fig. 3)."""
-
-from __future__ import annotations
+"""Trained networks: which classes they take for which, and all their weights."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,15 +6,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qtlite.experiments.models.targets import paper_cnn
-from qtlite.experiments.recipes import recipe_config
+from qtlite.experiments.data.loading import to_float
 from qtlite.experiments.studies.study import Row, Study
-from qtlite.experiments.train.runs import NETWORK, finished_run
-from qtlite.export import load_safetensors
+
+
+@torch.no_grad()
+def confusion(row: Row) -> dict[str, Any]:
+    """Count the test images of each class by the class that a trained network gives them.
+
+    Args:
+        row: of a finished run of Quantum-Train with the recipe ``qtlite``.
+
+    Returns:
+        The ``run``'s id, and ``counts``: a row for each true class, a column for each answer.
+    """
+    name, network = row.network("qt")
+    images, config = row.images(), row.config()
+    answers = torch.cat(
+        [
+            network(to_float(part, config.pixel_mean, config.pixel_std)).argmax(dim=1)
+            for part in images.test_images.split(1000)
+        ]
+    )
+    counts = torch.zeros(10, 10, dtype=torch.long)
+    counts.index_put_((images.test_labels, answers), torch.ones_like(answers), accumulate=True)
+    return {"run": name, "counts": counts.tolist()}
 
 
 def weights_of_both(row: Row, n_pieces: int = 400, n_bins: int = 120) -> dict[str, Any]:
-    """Summarise the weights of a trained Quantum-Train network and of its baseline.
+    """Summarise the weights of a Quantum-Train network and of its baseline (the paper's Fig. 3).
 
     Args:
         row: of the two runs, with the recipe ``qtlite``.
@@ -27,19 +45,16 @@ def weights_of_both(row: Row, n_pieces: int = 400, n_bins: int = 120) -> dict[st
         ``n_weights``, the ``edges`` of the bins, and for "qt" and "classical" the ``run``'s id, the
         ``lowest`` and ``highest`` weight of each group, and the ``counts`` of the bins.
     """
-    weights, folders = {}, {}
+    names, weights = {}, {}
     for model in ("qt", "classical"):
-        blocks = {"n_blocks": row.n_blocks} if model == "qt" else {}
-        config = recipe_config("qtlite", row.dataset, model=model, seed=row.seed, **blocks)
-        folders[model], network = finished_run(row.runs, config), paper_cnn(row.dataset)
-        load_safetensors(network, folders[model] / NETWORK)
+        names[model], network = row.network(model)
         flat = torch.nn.utils.parameters_to_vector(network.parameters())
         weights[model] = flat.detach().double()
     both = torch.cat(list(weights.values()))
     edges = torch.linspace(both.min(), both.max(), n_bins + 1, dtype=torch.double)
     networks = {
         model: {
-            "run": folders[model].name,
+            "run": names[model],
             "lowest": _rounded(map(torch.min, flat.tensor_split(n_pieces))),
             "highest": _rounded(map(torch.max, flat.tensor_split(n_pieces))),
             "counts": torch.histogram(flat, edges).hist.int().tolist(),
@@ -53,4 +68,5 @@ def _rounded(values: Iterable[Tensor]) -> list[float]:
     return [float(f"{value:.4g}") for value in values]
 
 
-STUDY = Study("weights", weights_of_both)
+CONFUSION = Study("confusion", confusion)
+WEIGHTS = Study("weights", weights_of_both)
