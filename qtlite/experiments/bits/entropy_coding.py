@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
 
 import numpy as np
@@ -71,15 +72,19 @@ def best_widths(groups: Sequence[Sequence[int]]) -> tuple[int, int]:
         >>> best_widths([[0, 0, 1, 0, -1, 0]]), best_widths([[10, -20, 30], [5], [1, 0, -1]])
         ((3, 3), (79, 7))
     """
-    tables = np.log2([np.asarray(frequencies(width), dtype=float) for width in range(256)])
-    totals = np.log2((2**tables).sum(1))
-    n_bits = np.array(
-        [len(group) * totals - tables[:, np.asarray(group) + LARGEST].sum(1) for group in groups]
-    )
-    rows, lasts = range(len(groups)), range(256 if len(groups) > 1 else 1)
-    pairs = ((first, last) for first in range(256) for last in lasts)
-    first, last = min(pairs, key=lambda pair: n_bits[rows, between(*pair, len(groups))].sum())
-    return first, last if len(groups) > 1 else first
+    n_bits = np.array([_n_bits()[:, np.asarray(group) + LARGEST].sum(1) for group in groups])
+    if len(groups) == 1:
+        return (width := int(n_bits.argmin()), width)
+    rows = range(len(groups))
+    pairs = ((first, last) for first in range(256) for last in range(256))
+    return min(pairs, key=lambda pair: n_bits[rows, between(*pair, len(groups))].sum())
+
+
+@cache
+def _n_bits() -> np.ndarray:
+    """Bits of each integer, for each width."""
+    tables = np.array([frequencies(width) for width in range(256)], dtype=float)
+    return -np.log2(tables / tables.sum(1, keepdims=True))
 
 
 def encode(groups: Sequence[Sequence[int]], widths: Sequence[int]) -> int:

@@ -94,7 +94,7 @@ def to_bytes(network: TinyNetwork) -> bytes:
         ...     )
         ... )
         >>> len(content), from_bytes(content).seed
-        (26, 0)
+        (30, 0)
     """
     try:
         kind = DATASETS.index(network.dataset) << 4 | BLOCKS.index(network.block)
