@@ -186,26 +186,12 @@ def _build(stored: _Map, target: nn.Module, block: Block) -> QuantumTrain:
     if options.feature not in FEATURES or options.center_feature or options.center_output:
         raise ValueError(f"options ask for a feature other than {tuple(FEATURES)}")
     start = {"generator": torch.Generator()}  # overwritten; the global one stays as it is
-    model = QuantumTrain(
-        target,
-        qnn=QNN(
-            n_qubits,
-            options.n_blocks,
-            block=block,
-            angles_per_block=options.angles_per_block,
-            **start,
-        ),
-        mapping=MappingNet(
-            n_qubits,
-            options.hidden,
-            activation=options.activation,
-            bit_values=options.bit_values,
-            **start,
-        ),
-        names=list(shapes),
-        feature=options.feature,
-        normalisation=options.normalisation,
-    )
+    gates = {"block": block, "angles_per_block": options.angles_per_block}
+    qnn = QNN(n_qubits, options.n_blocks, **gates, **start)
+    choices = {"activation": options.activation, "bit_values": options.bit_values}
+    net = MappingNet(n_qubits, options.hidden, **choices, **start)
+    rest = {"feature": options.feature, "normalisation": options.normalisation}
+    model = QuantumTrain(target, qnn=qnn, mapping=net, names=list(shapes), **rest)
     # a fresh target's scales differ if the file's was trained before
     model.normalise = Normalisation(shapes, stored.scales, options.normalisation)
     return model

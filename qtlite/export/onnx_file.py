@@ -92,15 +92,10 @@ def _trace(network: nn.Module, example: Tensor) -> torch.onnx.ONNXProgram:
         # about PyTorch's own insides, and progress on stdout
         warnings.simplefilter("ignore")
         try:
+            names = {"input_names": ["input"], "output_names": ["output"]}
+            options = {"dynamic_shapes": ({0: torch.export.Dim("batch")},), "verbose": False}
             return torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=["input"],
-                output_names=["output"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                verbose=False,
+                network, (example,), dynamo=True, opset_version=OPSET, **names, **options
             )
         except Exception as error:  # the exporter has many, without a common base
             raise ValueError(

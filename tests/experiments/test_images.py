@@ -93,12 +93,12 @@ def test_from_a_folder_of_colour_pictures_to_predictions(tmp_path, capsys):
     assert record["test_accuracy"] == 1
     assert (record["n_train"], record["n_test"]) == (50, 10)
     export = ["export", record["id"], *folders, "--folder", str(tmp_path), "--name", "m"]
-    formats = ["onnx", "json", "safetensors", "compressed", "int8"]
+    formats = ["onnx", "json", "compressed"]
     assert main([*export, "--data", str(tmp_path / "mine"), "--to", *formats]) == 0
     pictures = [
         str(tmp_path / "mine" / name) for name in ("red thing/0001.png", "grey thing/0002.png")
     ]
-    for ending in ("onnx", "json", "safetensors", "angles.safetensors", "int8.onnx"):
+    for ending in ("onnx", "json", "angles.safetensors"):
         capsys.readouterr()
         assert main(["predict", str(tmp_path / f"m.{ending}"), *pictures]) == 0
         lines = capsys.readouterr().out.splitlines()

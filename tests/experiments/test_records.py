@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.recipes import recipe_config
@@ -21,7 +22,7 @@ from qtlite.experiments.records.records import (
     recorded,
     write_json,
 )
-from qtlite.experiments.train.sweep import run_sweep
+from qtlite.experiments.train.sweep import run_to_files
 from qtlite.export.seal import MARK
 
 ROOT = Path(__file__).parents[2]
@@ -58,17 +59,11 @@ def test_written_file_is_whole_and_nothing_else_is_left(tmp_path):
     path = tmp_path / "new" / "record.json"
     write_json(path, {"a": 1})
     write_json(path, {"a": 2})
+    finite = "content of .*record.json must be finite JSON, got"
+    refused(f"{finite} Object", write_json, path, {"a": object()})
+    refused(finite, write_json, path, {"loss": float("nan")})
     assert json.loads(path.read_text()) == {"a": 2}
     assert [p.name for p in path.parent.iterdir()] == ["record.json"]
-
-
-def test_failed_write_keeps_the_old_file(tmp_path):
-    path = tmp_path / "record.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="record.json must be finite JSON, got Object"):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +71,11 @@ def finished(tmp_path_factory):
     """The record of a short run, as ``train`` writes it."""
     folder = tmp_path_factory.mktemp("records")
     config = recipe_config("qtlite", n_train=64, epochs=2, n_blocks=2, seed=3)
-    (path,) = run_sweep([config], folder, folder, n_processes=1, progress=False)
-    return read_record(path)
+    run_to_files(config, folder, folder / "a.json", progress=False)
+    return read_record(folder / "a.json")
 
 
-def refused(folder, text):
+def reason(folder, text):
     """The one line that says why a folder's only file is no record."""
     path = folder / "x.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -115,7 +110,7 @@ def test_what_a_run_writes_is_read(finished, tmp_path):
     ],
 )
 def test_files_that_hold_something_else_are_named_in_one_line(tmp_path, text, message):
-    line = refused(tmp_path, text)
+    line = reason(tmp_path, text)
     assert message in line
     assert line.isprintable()
 
@@ -148,39 +143,26 @@ def test_files_that_hold_something_else_are_named_in_one_line(tmp_path, text, me
 def test_records_that_contradict_themselves_or_a_limit_are_refused(
     finished, tmp_path, changes, message
 ):
-    assert message in refused(tmp_path, json.dumps(finished | changes))
+    assert message in reason(tmp_path, json.dumps(finished | changes))
 
 
 def test_a_history_of_other_epochs_is_refused(finished, tmp_path):
     short = finished | {"history": finished["history"][1:]}
-    assert "history must have 2 epochs, got 1" in refused(tmp_path, json.dumps(short))
+    assert "history must have 2 epochs, got 1" in reason(tmp_path, json.dumps(short))
 
 
-def test_numbers_that_json_lacks_are_not_written(tmp_path):
-    with pytest.raises(ValueError, match="content of .*a.json must be finite JSON, got"):
-        write_json(tmp_path / "a.json", {"loss": float("nan")})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_missing_folder_has_no_records(tmp_path):
-    assert read_records(tmp_path / "none") == []
-
-
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../b", "..", "", "a\x00", "a b", "a\\b"])
-def test_a_record_cannot_name_a_file_elsewhere(name, finished, tmp_path):
-    line = refused(tmp_path, json.dumps(finished | {"id": name}))
-    assert line.startswith("id must be letters, digits")
-    with pytest.raises(ValueError, match="id must be letters"):
-        recorded(tmp_path)
+def test_a_record_cannot_name_a_file_elsewhere(finished, tmp_path):
+    for name in ("../x", "/tmp/x", "a/../b", "..", "", "a\x00", "a b", "a\\b"):
+        line = reason(tmp_path, json.dumps(finished | {"id": name}))
+        assert line.startswith("id must be letters, digits")
+        refused("id must be letters", recorded, tmp_path)
 
 
 def test_departures_name_the_fields_that_differ_from_the_recipe():
     own = recipe_config("qtlite", "mnist", n_blocks=31, model="hashed", seed=5)
     assert departures(own) == []
-    assert departures(replace(own, learning_rate=0.5, n_validation=9)) == [
-        "learning_rate",
-        "n_validation",
-    ]
+    other = replace(own, learning_rate=0.5, n_validation=9)
+    assert departures(other) == ["learning_rate", "n_validation"]
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -195,8 +177,7 @@ def test_a_changed_record_is_refused_though_it_is_sound(finished, tmp_path, seal
         (tmp_path / SUMS).write_text(f"{digest}  a.json\n")
     assert read_record(path) == finished
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(ValueError, match="path must be a file .*got .*a.json, which .*s"):
-        read_records(tmp_path)
+    refused("path must be a file .*got .*a.json, which .*s", read_records, tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["records", "measurements"])
@@ -237,15 +218,9 @@ def test_runs_are_rows_of_a_dataframe(finished, tmp_path):
 def test_a_chapter_outside_of_the_book_is_told_where_to_run(tmp_path, monkeypatch, read, name):
     monkeypatch.chdir(tmp_path)
     message = f"{name} must be a folder, got no {tmp_path / name}: .*run them there"
-    with pytest.raises(FileNotFoundError, match=message):
-        read(Path(name))
+    refused(message, read, Path(name), error=FileNotFoundError)
     monkeypatch.chdir(ROOT / "book")
     assert len(read(Path(name))) > 0
-
-
-def test_empty_folders_have_a_table_without_rows(tmp_path):
-    runs = read_runs(tmp_path)
-    assert len(runs) == len(select(runs, dataset="mnist", model="classical", n_blocks=None)) == 0
 
 
 @pytest.mark.parametrize(("fields", "departures"), [("", ()), ("epochs", ("epochs",))])
@@ -258,14 +233,11 @@ def test_what_was_decided_once_holds(finished, tmp_path, fields, departures):
     assert {*row["outdated"], *row["departures"]} == {"epochs", "n_train"}
 
 
-def test_decisions_of_another_kind_are_refused(tmp_path):
+def test_folders_without_records_and_other_files(tmp_path):
+    assert read_records(tmp_path / "none") == []
+    runs = read_runs(tmp_path)
+    assert len(runs) == len(select(runs, dataset="mnist", model="classical", n_blocks=None)) == 0
     write_json(tmp_path / "recipes/departures.json", {"epochs": 3})
-    with pytest.raises(ValueError, match="hold departures and ids, got .*departures.json: "):
-        read_runs(tmp_path)
-
-
-def test_a_file_is_no_folder_of_records(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_text("{}")
-    with pytest.raises(ValueError, match="folder must be a folder of records, got the file "):
-        read_records(path)
+    refused("hold departures and ids, got .*departures.json: ", read_runs, tmp_path)
+    path = tmp_path / "recipes/departures.json"
+    refused("folder must be a folder of records, got the file ", read_records, path)

@@ -14,7 +14,7 @@ from qtlite.experiments.records.query import read_runs
 from qtlite.experiments.records.records import read_records, record_id
 from qtlite.experiments.report.tables import trial_rows
 from qtlite.experiments.train.runs import NETWORK
-from qtlite.experiments.train.sweep import run_sweep
+from qtlite.experiments.train.sweep import run_sweep, run_to_files
 from qtlite.experiments.train.trials import (
     BASELINE_TRIAL,
     DECAY_TRIALS,
@@ -72,13 +72,14 @@ def test_ablation_changes_one_thing_at_a_time():
 def test_what_has_a_record_is_not_run_again(tmp_path):
     configs = [QUICK, replace(QUICK, seed=1)]
     runs, records = tmp_path / "runs", tmp_path / "records"
-    first = run_sweep(configs[:1], runs, records, n_processes=1, progress=False)
-    before = first[0].stat().st_mtime_ns
-    second = run_sweep(configs, runs, records, n_processes=2, progress=False)
-    assert [path.stem for path in second] == [record_id(configs[1])]
-    assert first[0].stat().st_mtime_ns == before
+    first = records / f"{record_id(QUICK)}.json"
+    run_to_files(QUICK, runs, first, progress=False)
+    before = first.stat().st_mtime_ns
+    (second,) = run_sweep(configs, runs, records, n_processes=1, progress=False)
+    assert second.stem == record_id(configs[1])
+    assert first.stat().st_mtime_ns == before
     assert sorted(record["seed"] for record in read_records(records)) == [0, 1]
-    networks = [runs / path.stem / NETWORK for path in (*first, *second)]
+    networks = [runs / path.stem / NETWORK for path in (first, second)]
     networks[0].unlink()  # which a record may do without
     assert run_sweep(configs, runs, records, progress=False) == []
     networks[1].write_bytes(networks[1].read_bytes()[:-1] + b"x")

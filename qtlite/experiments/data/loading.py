@@ -270,11 +270,6 @@ def _load_digits() -> Dataset:
     large = nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
     images = (large * (255 / 16)).round().to(torch.uint8)
     labels = torch.from_numpy(bunch.target).to(torch.int64)
-    return Dataset(
-        "digits",
-        CATALOGUE["digits"].classes,
-        images[:_N_DIGITS_TRAIN],
-        labels[:_N_DIGITS_TRAIN],
-        images[_N_DIGITS_TRAIN:],
-        labels[_N_DIGITS_TRAIN:],
-    )
+    split = _N_DIGITS_TRAIN
+    parts = images[:split], labels[:split], images[split:], labels[split:]
+    return Dataset("digits", CATALOGUE["digits"].classes, *parts)

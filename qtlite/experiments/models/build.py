@@ -49,30 +49,17 @@ def _build(config: TrainConfig) -> nn.Module:
     n_weights = sum(shape.numel() for shape in weight_shapes(target).values())
     n_qubits, generator = qubits_needed(n_weights), shared["generator"]
     block, angles_per_qubit = ANSAETZE[config.block]
-    qnn = QNN(
-        n_qubits,
-        config.n_blocks,
-        block=block,
-        angles_per_block=angles_per_qubit * n_qubits,
-        angle_range=config.angle_range,
-        generator=generator,
-    )
-    net = (CentredMappingNet if config.center_output else MappingNet)(
-        n_qubits,
-        config.hidden,
-        activation=config.activation,
-        bit_values=BITS[config.bits],
-        generator=generator,
-    )
+    gates = {"block": block, "angles_per_block": angles_per_qubit * n_qubits}
+    start = {"angle_range": config.angle_range, "generator": generator}
+    qnn = QNN(n_qubits, config.n_blocks, **gates, **start)
+    choices = {"activation": config.activation, "bit_values": BITS[config.bits]}
+    mapping_net = CentredMappingNet if config.center_output else MappingNet
+    net = mapping_net(n_qubits, config.hidden, **choices, generator=generator)
     feature = FEATURES[config.feature]
-    return QuantumTrain(
-        target,
-        qnn=qnn,
-        mapping=net,
-        feature=centred(feature, n_weights) if config.center_feature else feature,
-        normalisation=config.normalisation,
-        weight_gain=config.weight_gain,
-    )
+    if config.center_feature:
+        feature = centred(feature, n_weights)
+    weights = {"normalisation": config.normalisation, "weight_gain": config.weight_gain}
+    return QuantumTrain(target, qnn=qnn, mapping=net, feature=feature, **weights)
 
 
 def classical(model: nn.Module) -> nn.Module:

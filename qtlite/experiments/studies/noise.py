@@ -187,14 +187,10 @@ def accuracy_against_noise(
             surviving = survival(model.n_qubits, row.n_blocks, rate)
             noisy = mix_with_uniform(p, surviving)
             corrected = unmix(sample_frequencies(noisy, n_shots, generator), surviving)
-            points.append(
-                {
-                    "error_rate": rate,
-                    "survival": surviving,
-                    "accuracy": test(network_from(model, noisy))[1],
-                    "corrected_accuracy": test(network_from(model, corrected))[1],
-                }
-            )
+            point = {"error_rate": rate, "survival": surviving}
+            for column, q in (("accuracy", noisy), ("corrected_accuracy", corrected)):
+                point[column] = test(network_from(model, q))[1]
+            points.append(point)
         found = {"exact_accuracy": test(network_from(model, p))[1], "points": points}
         results.append({"record": name, "n_qubits": model.n_qubits, **found})
     return results

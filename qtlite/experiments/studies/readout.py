@@ -4,6 +4,7 @@ import math
 import time
 import timeit
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -126,16 +127,10 @@ def readout(
         generator = torch.Generator().manual_seed(seed)
         for n_qubits in trained_qubits:
             model = QuantumTrain(classifier_of_size(n_qubits), row.n_blocks, generator=generator)
-            few = slice(n_train)
-            fit(
-                model,
-                images.train_images[few],
-                images.train_labels[few],
-                epochs=epochs,
-                learning_rate=QT_RATES["adam"] * 4 / math.sqrt(row.n_blocks),
-                seed=seed,
-                prepare=lambda batch: to_float(batch, **pixels),
-            )
+            few = images.train_images[:n_train], images.train_labels[:n_train]
+            rate = QT_RATES["adam"] * 4 / math.sqrt(row.n_blocks)
+            prepare = partial(to_float, **pixels)
+            fit(model, *few, epochs=epochs, learning_rate=rate, seed=seed, prepare=prepare)
 
             def accuracy(p: Tensor, model: QuantumTrain = model) -> float:
                 with torch.no_grad():

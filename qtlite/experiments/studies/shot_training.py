@@ -54,14 +54,10 @@ def training_with_shots(
         losses = fit(model, images.train_images, images.train_labels, **options)
         _, sampled_accuracy = evaluate(model.to_classical(), *test)
         model.qnn = circuit
-        results.append(
-            {
-                "n_shots": n_shots,
-                "last_loss": sum(losses[-100:]) / len(losses[-100:]),
-                "sampled_accuracy": sampled_accuracy,
-                "exact_accuracy": evaluate(model.to_classical(), *test)[1],
-            }
-        )
+        last = sum(losses[-100:]) / len(losses[-100:])
+        found = {"last_loss": last, "sampled_accuracy": sampled_accuracy}
+        found["exact_accuracy"] = evaluate(model.to_classical(), *test)[1]
+        results.append({"n_shots": n_shots, **found})
     return results
 
 

@@ -47,16 +47,10 @@ def accuracy_against_shots(
             losses, accuracies = zip(*map(test, networks), strict=True)
             weights = torch.stack([_flat(network) for network in networks])
             squared_bias, variance = squared_bias_and_variance(weights, _flat(exact))
-            points.append(
-                {
-                    "n_shots": n_shots,
-                    "accuracies": list(accuracies),
-                    "losses": list(losses),
-                    "infidelity": sum(infidelity(p, draw) for draw in draws) / n_draws,
-                    "weight_squared_bias": squared_bias,
-                    "weight_variance": variance,
-                }
-            )
+            found = {"accuracies": list(accuracies), "losses": list(losses)}
+            found["infidelity"] = sum(infidelity(p, draw) for draw in draws) / n_draws
+            found |= {"weight_squared_bias": squared_bias, "weight_variance": variance}
+            points.append({"n_shots": n_shots, **found})
         found = {"exact_accuracy": exact_accuracy, "exact_loss": exact_loss, "points": points}
         results.append({"record": name, "n_qubits": model.n_qubits, **found})
     return results

@@ -101,22 +101,12 @@ def toy_noise(
             surviving = survival(model.n_qubits, n_blocks, rate)
             noisy = noisy_probabilities(model.qnn.angles, rate).float()
             corrected = network_from(model, unmix(noisy, surviving))
-            points.append(
-                {
-                    "seed": start,
-                    "error_rate": rate,
-                    "survival": surviving,
-                    "exact_accuracy": exact,
-                    "accuracy": toy_accuracy(network_from(model, noisy), toy),
-                    "corrected_accuracy": toy_accuracy(corrected, toy),
-                }
-            )
-    return {
-        "n_test": len(toy.test_labels),
-        "n_qubits": model.n_qubits,
-        "models": compare_models(sizes, error_rates, seed=seed),
-        "accuracy": points,
-    }
+            point = {"seed": start, "error_rate": rate, "survival": surviving}
+            point |= {"exact_accuracy": exact, "corrected_accuracy": toy_accuracy(corrected, toy)}
+            points.append({**point, "accuracy": toy_accuracy(network_from(model, noisy), toy)})
+    counts = {"n_test": len(toy.test_labels), "n_qubits": model.n_qubits}
+    models = compare_models(sizes, error_rates, seed=seed)
+    return {**counts, "models": models, "accuracy": points}
 
 
 STUDY = Study("toy-noise", toy_noise)

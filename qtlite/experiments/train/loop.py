@@ -105,15 +105,9 @@ def train(
     if not run.parts or {**run.parts[-1], "epochs": 0} != {"epochs": 0, **setting}:
         run.parts.append({"epochs": 0, **setting})
 
-    with tqdm(
-        total=config.epochs * n_steps,
-        initial=len(run.history) * n_steps,
-        desc=record_id(config),
-        unit="step",
-        disable=not progress,
-        position=line,
-        leave=line is None,
-    ) as bar:
+    steps = {"total": config.epochs * n_steps, "initial": len(run.history) * n_steps}
+    place = {"disable": not progress, "position": line, "leave": line is None}
+    with tqdm(desc=record_id(config), unit="step", **steps, **place) as bar:
         for epoch in range(len(run.history), config.epochs):
             start = time.perf_counter()
             train_loss = _train_epoch(run, epoch, images, labels, bar)
@@ -224,7 +218,7 @@ def augmented(images: Tensor, config: TrainConfig, epoch: int) -> Tensor:
 def _record(
     run: Run, plain: nn.Module, train_set: tuple[Tensor, Tensor], n_test: int
 ) -> dict[str, Any]:
-    config, model, last = run.config, run.model, run.history[-1]
+    config, model = run.config, run.model
     train_loss, train_accuracy = evaluate(plain, *train_set, config)
     _check_finite(config, config.epochs - 1, train_loss)
     length = {}
@@ -235,9 +229,7 @@ def _record(
         length["file_bytes"] = n_bytes
     return {
         "id": record_id(config),
-        "dataset": config.dataset,
-        "model": config.model,
-        "recipe": config.recipe,
+        **{name: getattr(config, name) for name in ("dataset", "model", "recipe")},
         "n_blocks": config.n_blocks if isinstance(model, GeneratedNetwork) else None,
         "n_qubits": getattr(model, "n_qubits", None),
         "n_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -246,8 +238,7 @@ def _record(
         "evaluated_on": "validation" if config.n_validation else "test",
         "n_train": len(train_set[1]),
         "n_test": n_test,
-        "test_accuracy": last["test_accuracy"],
-        "test_loss": last["test_loss"],
+        **{name: run.history[-1][name] for name in ("test_accuracy", "test_loss")},
         "train_accuracy": train_accuracy,
         "train_loss": train_loss,
         "wall_seconds": sum(epoch["seconds"] for epoch in run.history),

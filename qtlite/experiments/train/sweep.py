@@ -213,17 +213,11 @@ def _run(
     torch.set_num_threads(1)
     line = worker_line()
     try:
-        record, _ = run_to_files(
-            config,
-            runs,
-            records / f"{record_id(config)}.json",
-            data=data,
-            device=device,
-            progress=progress and line is not None,
-            line=line,
-            again=False,  # another sweep, or a worker that was lost with its result, has done it
-            wait=wait,
-        )
+        shown = {"progress": progress and line is not None, "line": line}
+        path = records / f"{record_id(config)}.json"
+        # not again: another sweep, or a worker that was lost with its result, has done it
+        options = {"data": data, "device": device, "again": False, "wait": wait}
+        record, _ = run_to_files(config, runs, path, **shown, **options)
     except RunInUse:
         return None
     return record["test_accuracy"]
