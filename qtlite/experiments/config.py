@@ -117,7 +117,7 @@ class TrainConfig:
         0, "last epochs, in which numbers are rounded to the grid", (0, MAX_COUNT)
     )
     pull: float = _option(
-        0.0, "to the start: times half its squared distance in grid steps, nats", (0, LARGEST)
+        0.0, "to the start: weight in the loss of the integers' code length, nats", (0, LARGEST)
     )
 
     # which images

@@ -200,6 +200,8 @@ def test_a_run_that_no_reader_could_repeat_is_refused(run):
         tiny_network(trained.model, replace(config, weight_gain=1.0))
     with pytest.raises(ValueError, match="grid must have multiples of 4 in a tiny file"):
         tiny_network(trained.model, replace(config, grid=(100, 60, 121)))
+    with pytest.raises(ValueError, match="grid must have three steps or more to be trained"):
+        tiny_network(trained.model, replace(config, grid=(42, 64)))
     assert tiny_config(tiny_network(trained.model, config)).hidden == (3, 3)
 
 

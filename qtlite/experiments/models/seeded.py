@@ -53,13 +53,18 @@ def seeded_start(model: nn.Module, seed: int) -> None:
 def full_grid(grid: Sequence[int], n_layers: int) -> list[int]:
     """Return the steps of the first and of the last block's angles, and of each layer.
 
-    Layers beyond the grid's end have its last step. A grid of two steps has one for all angles.
+    Layers beyond the grid's end have its last step.
+
+    Raises:
+        ValueError: if the grid has two steps, as in runs of an earlier version.
 
     Example:
-        >>> full_grid((48, 16, 60, 200), 4), full_grid((42, 64), 1)
-        ([48, 16, 60, 200, 200, 200], [42, 42, 64])
+        >>> full_grid((48, 16, 60, 200), 4)
+        [48, 16, 60, 200, 200, 200]
     """
-    first, last, *layers = grid if len(grid) > 2 else (grid[0], *grid)
+    if len(grid) < 3:
+        raise ValueError(f"grid must have three steps or more to be trained or written, got {grid}")
+    first, last, *layers = grid
     return [first, last, *(layers + layers[-1:] * n_layers)[:n_layers]]
 
 

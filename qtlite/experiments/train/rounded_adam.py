@@ -28,7 +28,8 @@ class RoundedAdam(FullMatrixAdam):
         turns: of rounding, likewise; lower ones come first.
         n_exact: optimiser steps before the first number is rounded.
         n_steps: optimiser steps in all.
-        pull: towards the origin: coefficient of half the squared distance in grid steps, nats.
+        pull: towards the origin: weight in the loss of the code's length, nats. A tensor's n
+            numbers, at places k on the grid, take n / 2 ln(mean of k^2), up to a constant.
         **options: of ``FullMatrixAdam``.
 
     Raises:
@@ -70,7 +71,7 @@ class RoundedAdam(FullMatrixAdam):
         state = self.state[own[0]]
         rounded = state["rounded"] > 0 if state else torch.zeros_like(before, dtype=torch.bool)
         gradient = self._flat([p.grad for p in own])
-        gradient += self._pull * (before - self._origin) / self._grid**2
+        gradient += self._pull * self._length_gradient(before - self._origin)
         gradient[rounded] = 0
         self._scatter([p.grad for p in own], gradient)
         super().step()
@@ -89,6 +90,15 @@ class RoundedAdam(FullMatrixAdam):
             rounded[chosen] = True
         state["rounded"] = rounded.to(after.dtype)  # load_state_dict keeps this type
         self._scatter(own, after)
+
+    def _length_gradient(self, moved: Tensor) -> Tensor:
+        """Of the code's length: each number over its tensor's mean square, which a step bounds."""
+        sizes = [p.numel() for p in self.param_groups[0]["params"]]
+        parts = zip(moved.split(sizes), self._grid.split(sizes), strict=True)
+        squares = [
+            torch.maximum(m.square().mean(), s.square().mean()).expand_as(m) for m, s in parts
+        ]
+        return moved / torch.cat(squares)
 
     @staticmethod
     def _flat(tensors: Sequence[Tensor]) -> Tensor:
