@@ -4,9 +4,11 @@ import functools
 import http.server
 import shutil
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 
 SITE = Path(__file__).resolve().parents[2] / "_build" / "html"
 SIZES = {"desktop": (1300, 900), "tablet": (768, 1024), "phone": (390, 844)}
@@ -24,6 +26,17 @@ def built_site():
     if not (SITE / "index.html").exists():
         pytest.skip("the book is not built: make book")
     return SITE
+
+
+@pytest.fixture(scope="session")
+def soup(built_site):
+    """Reads a page, such as "book/circuit", once."""
+
+    @functools.cache
+    def read(name):
+        return BeautifulSoup((built_site / f"{name}.html").read_text("utf-8"), "html.parser")
+
+    return read
 
 
 @pytest.fixture(scope="session")
@@ -70,26 +83,34 @@ def problems():
     return []
 
 
+@pytest.fixture(scope="session")
+def new_page(browser, site):
+    """Opens an empty tab that lists what goes wrong and reaches no host but ``site``."""
+
+    @contextmanager
+    def opened(size, problems):
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height})
+
+        def refuse(route):
+            problems.append(f"asks another host: {route.request.url}")
+            route.abort()
+
+        def listen(kind, text):
+            page.on(kind, lambda event: (line := text(event)) and problems.append(line))
+
+        context.route(lambda url: not url.startswith((site, "data:", "blob:")), refuse)
+        page = context.new_page()
+        listen("console", lambda m: m.type == "error" and f"console: {m.text}")
+        listen("pageerror", lambda error: f"script: {error}")
+        listen("response", lambda a: a.status >= 400 and f"{a.status}: {a.url}")
+        yield page
+        context.close()
+
+    return opened
+
+
 @pytest.fixture
-def page(browser, site, size, problems):
-    """An empty tab that reports errors and reaches no host but ``site``."""
-    width, height = SIZES[size]
-    context = browser.new_context(viewport={"width": width, "height": height})
-
-    def refuse(route):
-        problems.append(f"asks another host: {route.request.url}")
-        route.abort()
-
-    context.route(lambda url: not url.startswith((site, "data:", "blob:")), refuse)
-    page = context.new_page()
-    page.on(
-        "console",
-        lambda message: message.type == "error" and problems.append(f"console: {message.text}"),
-    )
-    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
-    page.on(
-        "response",
-        lambda answer: answer.status >= 400 and problems.append(f"{answer.status}: {answer.url}"),
-    )
-    yield page
-    context.close()
+def page(new_page, size, problems):
+    with new_page(size, problems) as page:
+        yield page

@@ -1,12 +1,13 @@
 """Every page of the built book: at three widths, for everybody, with its links followed."""
 
+import copy
 import json
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from bs4 import BeautifulSoup
+from pypdf import PdfReader
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = re.findall(r"(?:root|file): (book/[\w/]+)", (ROOT / "_toc.yml").read_text())
@@ -50,104 +51,75 @@ TOO_WIDE = """() => {
   const found = [];
   const root = document.scrollingElement;
   const all = (selector) => [...document.querySelectorAll("article " + selector)];
-  const shown = (e) => e.outerHTML.slice(0, 120);
+  const report = (what, e) => found.push(what + ": " + e.outerHTML.slice(0, 120));
+  const right = (e) => e.getBoundingClientRect().right;
   const scrolls = (e) => e.scrollWidth > e.clientWidth + 1;
-  if (root.scrollWidth > root.clientWidth) {
-    const out = all("*").filter(e => e.getBoundingClientRect().right > root.clientWidth + 1);
-    found.push(`page of ${root.scrollWidth} px`, ...out.slice(0, 5).map(shown));
-  }
+  if (scrolls(root)) all("*").filter(e => right(e) > root.clientWidth + 1)
+    .forEach(e => report("out of the page", e));
   for (const image of all(":is(figure, .cell_output) :is(img, svg)")) {
     if (image.closest("mjx-container") || !image.checkVisibility()) continue;
-    const box = image.closest("figure, .cell_output").getBoundingClientRect();
-    if (image.getBoundingClientRect().right > box.right + 1) found.push("cut: " + shown(image));
+    if (right(image) > right(image.closest("figure, .cell_output")) + 1) report("cut", image);
   }
   for (const formula of all("mjx-container[display=true]")) {
     const style = getComputedStyle(formula);
-    if (scrolls(formula) && style.overflowX === "visible") found.push("cut: " + shown(formula));
+    if (scrolls(formula) && style.overflowX === "visible") report("cut", formula);
   }
   for (const table of all("table")) {
     const box = table.closest(".pst-scrollable-table-container, .cell_output") || table;
-    if (root.clientWidth >= 1200 && scrolls(box)) {
-      found.push(`${box.scrollWidth} px in ${box.clientWidth}: ` + table.textContent.slice(0, 80));
-    }
-    for (const cell of table.querySelectorAll("tbody tr > :first-child")) {
-      const text = document.createRange();
-      text.selectNodeContents(cell);
-      const tall = text.getBoundingClientRect().height;
-      const lines = tall / parseFloat(getComputedStyle(cell).lineHeight);
-      if (lines > 4.5 && cell.textContent.length < 60) {
-        found.push("first column folded: " + cell.textContent.trim());
-        break;
-      }
-    }
+    if (root.clientWidth >= 1200 && scrolls(box)) report("scrolls", table);
+  }
+  for (const cell of all("tbody tr > :first-child")) {
+    const text = document.createRange();
+    text.selectNodeContents(cell);
+    const tall = text.getBoundingClientRect().height;
+    const lines = tall / parseFloat(getComputedStyle(cell).lineHeight);
+    if (lines > 4.5 && cell.textContent.length < 60) report("first column folded", cell);
   }
   return found;
 }"""
 
 
-def test_there_are_chapters():
-    assert "book/intro" in CHAPTERS
-
-
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_page(page, site, problems, built_site, sizes, chapter):
+    """Complete at every width; nothing serious or critical by axe-core, on the dark page too."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
+    )
     if not (built_site / f"{chapter}.html").exists():
         pytest.fail(f"{chapter} is in _toc.yml and not in the built book: make book")
     page.goto(f"{site}/{chapter}.html", wait_until="load")
+    page.add_style_tag(content="* { transition: none !important; }")  # colours on their way
     if chapter == "book/playground":  # its worker draws the start
         page.wait_for_selector("#qtlite-playground[data-step='0']", timeout=60_000)
     assert page.evaluate(BAD_FORMULAS) == []
     assert page.evaluate(BLANK_FIGURES) == []
-    too_wide = []
-    for width, height in sizes:
-        page.set_viewport_size({"width": width, "height": height})
-        too_wide += [f"{width}: {what}" for what in page.evaluate(TOO_WIDE)]
-    assert too_wide == []
-    assert problems == []
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_page_is_accessible(page, site, chapter):
-    """Nothing serious or critical by axe-core; on the dark page contrast, since the rest stays."""
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
-    )
-    page.goto(f"{site}/{chapter}.html", wait_until="load")
-    page.add_style_tag(content="* { transition: none !important; }")  # colours on their way
-    page.evaluate("() => window.MathJax?.startup.promise")
-    options, found = {"resultTypes": ["violations"]}, []
+    found, options = [], {"resultTypes": ["violations"], "preload": False}
     for colours in ("light", "dark"):
         page.evaluate("name => { document.documentElement.dataset.theme = name; }", colours)
         for rule in axe.Axe().run(page, options=options).response["violations"]:
             if rule["impact"] in ("serious", "critical"):
                 where = [node["html"][:120] for node in rule["nodes"][:3]]
                 found.append(f"{colours}, {rule['id']}: {where}")
-        options |= {"runOnly": ["color-contrast", "link-in-text-block"]}
-    assert found == []
+        options |= {"runOnly": ["color-contrast", "link-in-text-block"]}  # the rest stays
+    for width, height in sizes:
+        page.set_viewport_size({"width": width, "height": height})
+        found += [f"{width}: {what}" for what in page.evaluate(TOO_WIDE)]
+    assert found + problems == []
 
 
-def test_search_finds_the_parameter_shift_rule(page, site, problems):
-    page.goto(f"{site}/search.html?q=parameter-shift")
-    page.wait_for_selector("ul.search li a")
-    found = page.eval_on_selector_all("ul.search li a", "links => links.map(a => a.href)")
-    assert any("book/circuit.html" in link for link in found)
-    assert problems == []
-
-
-def test_local_links_lead_somewhere(built_site):
+def test_local_links_lead_somewhere(built_site, soup):
     """Pages, their parts, images, scripts: everything a page names on this site is there."""
-    soups = {
-        path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        for path in built_site.rglob("*.html")
-        if "_static" not in path.relative_to(built_site).parts
+    pages = {
+        path: soup(path.relative_to(built_site).with_suffix("").as_posix())
+        for path in html(built_site)
     }
     names = {
-        path: {tag[key] for key in ("id", "name") for tag in soup.find_all(attrs={key: True})}
-        for path, soup in soups.items()
+        path: {tag[key] for key in ("id", "name") for tag in page.find_all(attrs={key: True})}
+        for path, page in pages.items()
     }
     broken = []
-    for path, soup in soups.items():
-        targets = {tag[key] for key in ("href", "src") for tag in soup.find_all(attrs={key: True})}
+    for path, page in pages.items():
+        targets = {tag[key] for key in ("href", "src") for tag in page.find_all(attrs={key: True})}
         for target in sorted(targets):
             url = urlsplit(target)
             if url.scheme or url.netloc:
@@ -157,16 +129,32 @@ def test_local_links_lead_somewhere(built_site):
                 broken.append(f"{path.name}: {target}")
             elif url.fragment and there in names and unquote(url.fragment) not in names[there]:
                 broken.append(f"{path.name}: {target}, no such part")
-    assert len(soups) > len(CHAPTERS)
+    assert len(pages) > len(CHAPTERS)
     assert broken == []
 
 
+def html(site):
+    return [path for path in site.rglob("*.html") if "_static" not in path.parts]
+
+
+@pytest.fixture
+def live(page, site, problems):
+    """Opens a chapter; gives its live figure and what this says."""
+
+    def opened(chapter, name):
+        page.goto(f"{site}/book/{chapter}.html")
+        figure = page.locator(f"div.live[data-figure={name}]")
+        return figure, figure.locator(".live-says").first
+
+    yield opened
+    assert problems == []
+
+
 @pytest.mark.parametrize("size", ["desktop", "phone"])
-def test_sliders_change_probabilities_and_weights(page, site, problems):
+def test_sliders_change_probabilities_and_weights(page, live):
     """All angles 0 is the state 000; then one slider, moved by keys, turns its qubit by pi."""
-    page.goto(f"{site}/book/circuit.html")
-    figure = page.locator("div.live[data-figure=circuit]")
-    says, charts = figure.locator(".live-says"), figure.locator(".live-chart svg")
+    figure, says = live("circuit", "circuit")
+    charts = figure.locator(".live-chart svg")
     figure.get_by_role("button", name="all angles 0").click()
     assert "Most likely: 000, with p = 1.000" in says.text_content()
     weights_before = charts.nth(1).get_attribute("aria-label")
@@ -182,25 +170,17 @@ def test_sliders_change_probabilities_and_weights(page, site, problems):
     assert figure.locator("input[type=range]").count() == 12
     figure.get_by_label("shots", exact=True).select_option("100")
     assert "of 100 shots" in says.text_content()
-    assert problems == []
 
 
-def test_counts_follow_what_is_typed(page, site, problems):
-    page.goto(f"{site}/book/mapping.html")
-    figure = page.locator("div.live[data-figure=counts]")
-    says = figure.locator(".live-says").first
+def test_counts_follow_what_is_typed_and_accuracy_tells_its_seeds(page, live):
+    figure, says = live("mapping", "counts")
     assert "= 457," in says.text_content()
     figure.get_by_label("blocks, L").fill("121")
     assert "= 1,822," in says.text_content()
     figure.get_by_label("weights of your network, M").fill("-3")
     assert "must be between 1" in says.text_content()
-    assert problems == []
-
-
-def test_accuracy_tells_its_seeds(page, site, problems):
-    page.goto(f"{site}/book/intro.html")
-    figure = page.locator("div.live[data-figure=accuracy]")
-    says, points = figure.locator(".live-says"), figure.locator(".live-chart .live-point")
+    figure, says = live("intro", "accuracy")
+    points = figure.locator(".live-chart .live-point")
     points.first.focus()
     assert says.text_content() == "Paper, 16 blocks (457 parameters): 81.08 %, one seed."
     page.keyboard.press("ArrowRight")
@@ -208,23 +188,38 @@ def test_accuracy_tells_its_seeds(page, site, problems):
     points.locator("circle").first.hover()
     assert "recipe" not in says.text_content()
     assert "seed 0: " in says.text_content()
-    assert problems == []
 
 
 @pytest.mark.parametrize(
-    ("chapter", "name"), [("circuit", "circuit"), ("mapping", "counts"), ("intro", "accuracy")]
+    ("chapter", "still", "height"),
+    [
+        ("circuit", "div.live[data-figure=circuit] img", 100),
+        ("mapping", "div.live[data-figure=counts] img", 100),
+        ("intro", "div.live[data-figure=accuracy] img", 100),
+        ("draw", "article noscript svg[aria-label*='feature maps']", 200),
+        ("playground", "img.play-still", 200),
+    ],
 )
-def test_without_javascript_a_still_image_is_there(browser, site, chapter, name):
+def test_without_javascript_a_still_image_is_there(browser, site, chapter, still, height):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{site}/book/{chapter}.html")
-    still = page.locator(f"div.live[data-figure={name}] img")
-    assert still.is_visible()
-    assert still.bounding_box()["height"] > 100
+    assert page.locator(still).is_visible()
+    assert page.locator(still).bounding_box()["height"] > height
     context.close()
 
 
-def test_executed_notebooks_are_offered(built_site):
+@pytest.mark.parametrize(
+    ("chapter", "ready"), [("draw", "[data-answer='3']"), ("playground", "[data-step='0']")]
+)
+def test_from_a_folder_without_a_server(browser, built_site, chapter, ready):
+    page = browser.new_page()
+    page.goto((built_site / "book" / f"{chapter}.html").as_uri())
+    page.wait_for_selector(f"#qtlite-{chapter}{ready}", timeout=120_000)
+    page.close()
+
+
+def test_executed_notebooks_are_offered(built_site, soup):
     """Every chapter with cells has its notebook behind the download button, outputs and all."""
     for chapter in CHAPTERS:
         if "{code-cell}" not in (ROOT / f"{chapter}.md").read_text():
@@ -233,8 +228,7 @@ def test_executed_notebooks_are_offered(built_site):
         outputs = [o for c in notebook["cells"] for o in c.get("outputs", [])]
         assert outputs, chapter
         assert {o["output_type"] for o in outputs}.isdisjoint({"error"}), chapter
-        page = BeautifulSoup((built_site / f"{chapter}.html").read_text(), "html.parser")
-        link = page.find("a", class_="btn-download-notebook-button")
+        link = soup(chapter).find("a", class_="btn-download-notebook-button")
         assert link["href"].endswith(f"_sources/{chapter}.ipynb")
 
 
@@ -284,38 +278,35 @@ def test_a_term_shows_its_definition(page, site, problems):
     assert problems == []
 
 
-def test_the_printed_book_has_every_chapter(built_site):
+def test_the_printed_book_has_every_chapter(built_site, soup):
     """_build/qtlite.pdf opens, is small, and its outline has every page of the contents."""
-    pypdf = pytest.importorskip("pypdf", reason="pip install pypdf")
     path = built_site.parent / "qtlite.pdf"
     if not path.exists():
         pytest.skip("the book is not printed: make pdf")
     assert path.stat().st_size <= 10e6
-    reader = pypdf.PdfReader(path)
+    reader = PdfReader(path)
     words = " ".join("".join(page.extract_text() for page in reader.pages).split())
     for chapter in CHAPTERS:
-        page = BeautifulSoup((built_site / f"{chapter}.html").read_text(), "html.parser")
-        title = page.find("article").h1
+        title = copy.copy(soup(chapter).find("article").h1)
         for aside in title.select(".headerlink, .section-number"):
             aside.decompose()
         assert " ".join(title.get_text().split()) in words, chapter
     assert len(reader.outline) >= len(CHAPTERS)
 
 
-@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if not c.startswith("book/api/")])
-def test_every_table_has_a_numbered_caption(built_site, chapter):
-    page = BeautifulSoup((built_site / f"{chapter}.html").read_text(), "html.parser")
+def test_every_table_has_a_numbered_caption(soup):
     bare = [
-        table.get_text(" ")[:80]
-        for table in page.select("article table:not(details table)")
-        if not table.select_one("caption > .caption-number")
+        f"{chapter}: {table.get_text(' ')[:80]}"
+        for chapter in CHAPTERS
+        for table in soup(chapter).select("article table:not(details table)")
+        if "/api/" not in chapter and not table.select_one("caption > .caption-number")
     ]
     assert bare == []
 
 
-def test_links_to_a_page_have_a_preview(built_site):
-    page = BeautifulSoup((built_site / "book/circuit.html").read_text(), "html.parser")
-    preview = {tag["property"]: tag["content"] for tag in page.find_all("meta", property=True)}
+def test_links_to_a_page_have_a_preview(built_site, soup):
+    tags = soup("book/circuit").find_all("meta", property=True)
+    preview = {tag["property"]: tag["content"] for tag in tags}
     assert preview["og:title"] == "The circuit"
     assert "angles" in preview["og:description"]
     picture = built_site / "_static" / Path(preview["og:image"]).name

@@ -233,7 +233,9 @@ def with_integers(layer):
     return layer
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore:.torch.jit.trace. is deprecated"
+)
 def test_parameters_that_cannot_be_generated():
     layer = nn.Linear(3, 2)
     types = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).double())

@@ -8,10 +8,9 @@ import hashlib
 import http.client
 import os
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +45,7 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
 
-    def split_validation(self, n_validation: int) -> Self:
+    def split_validation(self, n_validation: int) -> "Dataset":
         """Replace the test set by the last training images, which are then not trained on.
 
         Use it for every choice (learning rate, recipe, epochs): test images must not decide any.
@@ -68,15 +67,10 @@ class Dataset:
                 f"n_validation must be a whole number, at least 1 and less than the {n_train} "
                 f"training images, got {n_validation!r}"
             )
-        n_kept = n_train - n_validation
-        return replace(
-            self,
-            name=f"{self.name}-validation",
-            train_images=self.train_images[:n_kept],
-            train_labels=self.train_labels[:n_kept],
-            test_images=self.train_images[n_kept:],
-            test_labels=self.train_labels[n_kept:],
-        )
+        sizes = n_train - n_validation, n_validation
+        parts = zip(self.train_images.split(sizes), self.train_labels.split(sizes), strict=True)
+        (images, labels), test = parts
+        return Dataset(f"{self.name}-validation", self.classes, images, labels, *test)
 
 
 def load_dataset(

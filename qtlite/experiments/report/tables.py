@@ -116,16 +116,10 @@ def controls_table(runs: pd.DataFrame) -> str:
     sizes = {(name, row.n_blocks): row.n_trainable for name in TABLES for row in TABLES[name]}
     heads = [f"{DATASET_NAMES[row[0]]}, {sizes[row]:,}" for row in CONTROL_ROWS]
     found = select(runs, recipe="qtlite")
-    rows = [
-        [
-            f"`{model}`",
-            *(
-                format_accuracy(select(found, dataset=dataset, model=model, n_blocks=n_blocks))
-                for dataset, n_blocks in CONTROL_ROWS
-            ),
-        ]
-        for model in ("qt", *CONTROLS)
-    ]
+    rows = []
+    for model in ("qt", *CONTROLS):
+        cells = [select(found, dataset=d, model=model, n_blocks=n) for d, n in CONTROL_ROWS]
+        rows.append([f"`{model}`", *map(format_accuracy, cells)])
     return with_footnote(table_text(["model", *heads], rows, n_left=1) + "\n", found)
 
 
@@ -138,21 +132,17 @@ def long_recipe_table(runs: pd.DataFrame, datasets: Iterable[str] = tuple(TABLES
     deepest = {dataset: TABLES[dataset][-1].n_blocks for dataset in datasets}
     circuit = "/".join(dict.fromkeys(f"QT-{n_blocks}" for n_blocks in deepest.values()))
     names = {"qt": circuit} | {name: f"`{name}`" for name in CONTROLS}
-    found = {
-        (name, "thorough"): [
-            select(runs, dataset=dataset, recipe="thorough", model=model, n_blocks=n_blocks)
-            for dataset, n_blocks in deepest.items()
-        ]
-        for model, name in names.items()
-    }
+    found = {}
+    for model, name in names.items():
+        own = {"recipe": "thorough", "model": model}
+        cells = [select(runs, dataset=d, n_blocks=n, **own) for d, n in deepest.items()]
+        found[name, "thorough"] = cells
     for recipe in WEIGHT_DECAY:
-        found["classical CNN", recipe] = [
-            select(runs, dataset=dataset, recipe=recipe, model="classical") for dataset in datasets
-        ]
+        own = {"recipe": recipe, "model": "classical"}
+        found["classical CNN", recipe] = [select(runs, dataset=d, **own) for d in datasets]
     for recipe in WEIGHT_DECAY:
-        found["classical CNN, weight decay", recipe] = [
-            with_weight_decay(runs, dataset, recipe) for dataset in datasets
-        ]
+        cells = [with_weight_decay(runs, dataset, recipe) for dataset in datasets]
+        found["classical CNN, weight decay", recipe] = cells
     rows = [
         [name, f"`{recipe}`", *map(format_accuracy, cells)]
         for (name, recipe), cells in found.items()
