@@ -20,11 +20,6 @@ def extension(name):
     return module
 
 
-def test_every_extension_is_in_the_configuration():
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    assert set(config["sphinx"]["local_extensions"]) == {p.stem for p in EXTENSIONS.glob("*.py")}
-
-
 def test_answers_are_computed_by_arithmetic_and_nothing_else():
     quick_check = extension("quick_check")
     for expression, value, shown in (

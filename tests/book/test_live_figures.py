@@ -110,6 +110,8 @@ def test_accuracy_gathers_seeds_and_leaves_departures_out():
     assert point["seeds"] == [[0, 96.0], [1, 97.0]]
     assert [line["accuracy"] for line in data["classical"]] == [98.45, 99.0]
     assert len(data["paper"]) == 8
+    text = "dataset must be one of .* got 'digits'"
+    refused(text, live_figures.accuracy, as_frame(records), "digits")
 
 
 def test_every_recipe_and_every_level_line_is_drawn():
@@ -123,11 +125,6 @@ def test_every_recipe_and_every_level_line_is_drawn():
     assert len(lines) == 4
     labels = [line.get_label() for line in figures.accuracy_by_blocks(data).axes[0].get_lines()]
     assert {f"recipe {name}" for name in RECIPES} | lines <= set(labels)
-
-
-def test_accuracy_needs_a_table():
-    text = "dataset must be one of .* got 'digits'"
-    refused(text, live_figures.accuracy, as_frame([]), "digits")
 
 
 def test_html_holds_data_and_still_image():

@@ -23,9 +23,7 @@ from qtlite.experiments.report.comparisons import lead, table_deviation, with_we
 from qtlite.experiments.report.tables import (
     README_TABLES,
     choices_table,
-    controls_table,
     format_accuracy,
-    long_recipe_table,
     table,
     write_readme,
     write_tables,
@@ -99,25 +97,6 @@ def test_a_table_shows_what_follows_the_recipes_and_nothing_else():
     assert "| qtlite, 9,380 steps |" in table("mnist", runs)
     assert with_weight_decay(runs, "cifar10", "literal").empty
     refused("dataset must be one of .*, got 'digits'", table, "digits", frame())
-
-
-def test_the_long_recipe_has_a_row_for_each_model_and_baseline():
-    runs = frame(
-        record(0.99, recipe="thorough", n_blocks=121),
-        record(0.98, recipe="thorough", n_blocks=16),  # not the greatest depth
-        record(0.975, recipe="thorough", model="hashed", n_blocks=121),
-        record(0.97, recipe="thorough", model="classical"),
-        record(0.96, model="classical"),
-        record(0.995, model="classical", weight_decay=WEIGHT_DECAY["qtlite"]["mnist"]),
-    )
-    assert long_recipe_table(runs, ["mnist"]).splitlines()[2:] == [
-        "| QT-121 | `thorough` | 99.00 (1) |",
-        "| `hashed` | `thorough` | 97.50 (1) |",
-        "| classical CNN | `qtlite` | 96.00 (1) |",
-        "| classical CNN | `thorough` | 97.00 (1) |",
-        "| classical CNN, weight decay | `qtlite` | 99.50 (1) |",
-    ]
-    assert "| QT-121/QT-323 | `thorough` | 99.00 (1) | – | – |" in long_recipe_table(runs)
 
 
 def test_same_records_same_bytes(tmp_path):
@@ -223,14 +202,6 @@ def test_what_has_no_mean_or_deviation_is_refused():
     refused("seeds, got seed 0 twice: run-0.9-0, run-0.8-0", accuracy_percent, twice)
     one = [frame(record(0.5))]
     refused("rows must have one with at least two runs, got none", pooled_deviation, one)
-
-
-def test_controls_stand_by_number_of_parameters():
-    runs = frame(record(0.96, model="hashed"), record(0.97), record(0.98, n_blocks=121))
-    text = controls_table(runs)
-    assert "| model | MNIST, 457 | MNIST, 1,042 | MNIST, 1,822 | Fashion, 457 |" in text
-    assert "| `hashed` | 96.00 (1) | – | – | – | – |" in text
-    assert "| `qt` | 97.00 (1) | – | 98.00 (1) | – | – |" in text
 
 
 def test_choices_show_every_rate_tried_and_the_one_taken():

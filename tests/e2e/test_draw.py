@@ -1,6 +1,5 @@
 """The drawing page in a browser: digits drawn by mouse, finger and keyboard, at two widths."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -150,18 +149,6 @@ def test_the_onnx_file_can_be_downloaded(drawing, tmp_path):
         download.value.save_as(tmp_path / "a.onnx")
         committed = BOOK / "models" / f"{name}.onnx"
         assert (tmp_path / "a.onnx").read_bytes() == committed.read_bytes()
-
-
-def test_dark_mode(drawing):
-    page, _ = drawing
-    page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    empty = page.evaluate(
-        "[...document.querySelectorAll('article .cell_output')].filter((box) => "
-        "box.offsetHeight > 0 && !box.innerText.trim() && !box.querySelector('svg')).length"
-    )
-    assert empty == 0  # they would be light boxes
-    background = "getComputedStyle(document.querySelector('.qtlite-track')).backgroundColor"
-    assert sum(map(int, re.findall(r"\d+", page.evaluate(background))[:3])) < 300
 
 
 def test_a_tiny_file_is_opened_and_a_damaged_one_refused(page, site, tmp_path, problems):

@@ -7,36 +7,8 @@ import pytest
 import torch
 from refusals import refused
 
-from qtlite.circuit import ry_linear_cnot, ry_only
 from qtlite.engine.read_block import NotRealAmplitude, read_block
 from qtlite.experiments.ansaetze import u3_ring_cu3
-
-
-def test_the_papers_block_is_one_layer_and_one_gather():
-    block = read_block(ry_linear_cnot, n_qubits=5, n_angles=5)
-    basis = np.arange(32)
-    assert block.n_steps == 1
-    assert block.rotated.all()
-    np.testing.assert_array_equal(block.sources[0], basis ^ basis >> 1)
-    assert block.signs is None
-    np.testing.assert_array_equal(block.coefficients[0], np.eye(5))
-    np.testing.assert_array_equal(read_block(ry_only, 3, 3).sources, [np.arange(8)])
-
-
-def test_gathers_and_signs_are_undone_by_their_inverses():
-    def block(circuit, angles):
-        circuit.ry(0, theta=angles[0])
-        circuit.toffoli(0, 1, 2)
-        circuit.cz(1, 3)
-        circuit.y(2)
-        circuit.swap(0, 3)
-
-    found = read_block(block, n_qubits=4, n_angles=1)
-    state = np.random.default_rng(0).standard_normal(16)
-    for step in range(found.n_steps):
-        there = found.signs[step] * state[found.sources[step]]
-        back = found.inverse_signs[step] * there[found.inverse_sources[step]]
-        np.testing.assert_array_equal(back, state)
 
 
 def test_angles_may_be_shared_scaled_and_shifted():
@@ -49,17 +21,6 @@ def test_angles_may_be_shared_scaled_and_shifted():
     found = read_block(block, n_qubits=3, n_angles=2).step_angles(angles)
     expected = torch.tensor([[5.5, 4.0, 0.25], [-2.5, -1.0, 0.25]], dtype=torch.float64)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
-def test_rotations_that_commute_share_a_step_and_others_do_not():
-    def block(circuit, angles):
-        circuit.ry(0, theta=angles[0])
-        circuit.cnot(0, 1)
-        circuit.ry(2, theta=angles[1])  # its qubit has not been permuted
-        circuit.ry(1, theta=angles[2])  # its qubit has
-
-    rotated = read_block(block, n_qubits=3, n_angles=3).rotated
-    assert rotated.tolist() == [[True, False, True], [False, True, False]]
 
 
 def test_refusals_name_the_gate():

@@ -178,21 +178,6 @@ def test_a_larger_graph_may_hold_the_circuit():
 
 
 @on_gpu
-def test_recordings_are_let_go_with_their_block_and_when_there_are_many():
-    block, angles, states, _ = sample(chain, 5, 12, 1, torch.float32)
-    for n_blocks in range(1, 12):
-        fused_triton.apply(block, angles[:n_blocks].cuda(), states.cuda())
-    assert len(fused_triton._RECORDINGS[block]) == fused_triton.MAX_RECORDINGS
-    # one that was let go is made again
-    found = fused_triton.apply(block, angles[:1].cuda(), states.cuda())
-    exact = fused_torch.apply(block, angles[:1].double(), states.double())
-    assert_same([found], [exact], torch.float32)
-    before = len(fused_triton._RECORDINGS)
-    del block
-    assert len(fused_triton._RECORDINGS) == before - 1
-
-
-@on_gpu
 @pytest.mark.parametrize(
     ("dataset", "model", "n_blocks"),
     [("mnist", "qt", 16), ("cifar10", "qt", 19), ("mnist", "qcml", 13)],

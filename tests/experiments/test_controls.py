@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 from torch.nn import functional as F
 
@@ -199,18 +200,13 @@ def test_widths_have_the_size_asked_for():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="name must be one of .*, got 'nothing'"):
-        build_control("nothing", toy(), 3)
-    with pytest.raises(ValueError, match=r"n_weights must be one of \(457, 1042, 1822\), got 500"):
-        small_cnn(500)
-    with pytest.raises(ValueError, match="n_parameters must be the size of a net .*, got 5"):
-        mlp_widths(14, 5, (4, 20, 4))
-    with pytest.raises(ValueError, match=r"shape must be three positive widths, got \(4, 4\)"):
-        mlp_widths(14, 457, (4, 4))
+    refused("name must be one of .*, got 'nothing'", build_control, "nothing", toy(), 3)
+    refused(r"n_weights must be one of \(457, 1042, 1822\), got 500", small_cnn, 500)
+    refused("n_parameters must be the size of a net .*, got 5", mlp_widths, 14, 5, (4, 20, 4))
+    refused(r"shape must be three positive widths, got \(4, 4\)", mlp_widths, 14, 457, (4, 4))
     for wrong in (0, 1.5, "2", 10**30):
         message = f"n_blocks must be a whole number from 1 to 10,000, got {wrong!r}"
-        with pytest.raises(ValueError, match=message):
-            build_control("hashed", toy(), wrong)
+        refused(message, build_control, "hashed", toy(), wrong)
     for make in (
         lambda n: HashedWeights(toy(), n),
         lambda n: RandomSubspace(toy(), n),
@@ -218,11 +214,8 @@ def test_bad_input():
     ):
         for n_values in (-1, 0, 51):
             message = f"n_values must be between 1 and 50, got {n_values}"
-            with pytest.raises(ValueError, match=message):
-                make(n_values)
+            refused(message, make, n_values)
     for n_values in (7, 41):
         message = f"n_values must be between 8 and 40, got {n_values}"
-        with pytest.raises(ValueError, match=message):
-            MatrixProductState(4, n_values)
-    with pytest.raises(ValueError, match="model must be one of .*, got 'noise'"):
-        TrainConfig(model="noise")
+        refused(message, MatrixProductState, 4, n_values)
+    refused("model must be one of .*, got 'noise'", TrainConfig, model="noise")

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from qtlite.experiments import cli
 from qtlite.experiments import studies as studies_package
@@ -60,8 +61,7 @@ def test_a_measurement_without_a_seed_is_refused():
     ],
 )
 def test_unsound_measurements_are_not_written(tmp_path, change, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        write_measurement(taken() | change, tmp_path)
+    refused(re.escape(message), write_measurement, taken() | change, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,28 +77,22 @@ def test_unsound_measurements_are_not_written(tmp_path, change, message):
 )
 def test_files_of_another_kind_are_named(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ValueError, match=f"hold a measurement, got .*x.json: .*{message}"):
-        read_measurements(tmp_path)
+    refused(f"hold a measurement, got .*x.json: .*{message}", read_measurements, tmp_path)
 
 
 def test_a_measurement_without_a_seed_in_its_config_is_refused(tmp_path):
     path = write_measurement(taken() | {"config": {"value": 3}}, tmp_path)
-    with pytest.raises(
-        ValueError, match=r"double.json must have a seed in its config, got .'value'"
-    ):
-        read_measurement(path)
+    refused(r"double.json must have a seed in its config, got .'value'", read_measurement, path)
 
 
 def test_a_changed_or_renamed_file_is_refused(tmp_path):
     path = write_measurement(taken(), tmp_path)
     content = path.read_text()
     path.write_text(content.replace('"twice": 6', '"twice": 7'))
-    with pytest.raises(ValueError, match="must be a file as qtlite wrote it, got .*double.json"):
-        read_measurement(path)
+    refused("must be a file as qtlite wrote it, got .*double.json", read_measurement, path)
     path.write_text(content)
     path = path.rename(tmp_path / "other.json")
-    with pytest.raises(ValueError, match="must hold the measurement of that name, got 'double'"):
-        read_measurement(path)
+    refused("must hold the measurement of that name, got 'double'", read_measurement, path)
 
 
 def test_the_command_measures_what_it_is_asked_for_and_says_where(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pennylane as qml
 import pytest
 import torch
+from refusals import refused
 
 from qtlite import plain
 from qtlite.engine import circuit as fused
@@ -81,12 +82,10 @@ def test_images_to_logits_and_a_step_lowers_the_loss():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="n_qubits must be at least 1, got 0"):
-        EncodedCircuit(0, 1)
+    refused("n_qubits must be at least 1, got 0", EncodedCircuit, 0, 1)
     with pytest.raises(ValueError, match=r"features must have shape \(batch, 2\), got \(3, 5\)"):
         EncodedCircuit(2, 1)(torch.zeros(3, 5))
-    with pytest.raises(ValueError, match="dataset must be one of .*, got 'svhn'"):
-        QCML("svhn")
+    refused("dataset must be one of .*, got 'svhn'", QCML, "svhn")
 
 
 def test_hidden_layers_keep_their_relu_whatever_the_widths():

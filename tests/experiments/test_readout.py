@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 
 from qtlite import QNN, QuantumTrain
@@ -41,8 +42,7 @@ def test_shots_for_an_error_of_frequencies():
     assert shots_for_error(model, 0.1, 30, seeded(2)) == pytest.approx(expected.item(), rel=0.2)
     assert shots_for_error(model, 100.0, 1, seeded()) == 16  # the first number that is tried
     message = r"error must be one that 2\*\*14 shots a state reach, got 1e-09"
-    with pytest.raises(ValueError, match=message):
-        shots_for_error(model, 1e-9, 1, seeded())
+    refused(message, shots_for_error, model, 1e-9, 1, seeded())
 
 
 def test_more_qubits_take_longer_to_simulate():

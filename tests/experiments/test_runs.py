@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from refusals import refused
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.records.records import read_record, record_id
@@ -83,8 +84,7 @@ def test_a_record_with_an_older_id(trained, tmp_path):
     with pytest.raises(ValueError, match="the network of old, got that of digits.*delete"):
         missing_part(CONFIG, tmp_path, records)
     (tmp_path / "old" / NETWORK).write_bytes(b"")
-    with pytest.raises(ValueError, match="delete .*old, or .*old.json to train again"):
-        missing_part(CONFIG, tmp_path, records)
+    refused("delete .*old, or .*old.json to train again", missing_part, CONFIG, tmp_path, records)
 
 
 def test_a_damaged_record_is_made_again_or_named(trained, tmp_path):
@@ -102,5 +102,4 @@ def test_a_damaged_record_is_made_again_or_named(trained, tmp_path):
 def test_a_network_of_another_run_is_refused(trained, tmp_path):
     (tmp_path / NETWORK).write_bytes(trained[NETWORK])
     assert check_network(tmp_path, NAME) == tmp_path / NETWORK
-    with pytest.raises(ValueError, match=f"must hold the network of x, got that of {NAME}"):
-        check_network(tmp_path, "x")
+    refused(f"must hold the network of x, got that of {NAME}", check_network, tmp_path, "x")

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from refusals import refused
 
 from qtlite.experiments.models.targets import paper_cnn
 
@@ -28,7 +29,5 @@ def test_without_relu_the_network_is_homogeneous():
 
 
 def test_unknown_dataset():
-    with pytest.raises(ValueError, match="dataset must be one of .*, got 'svhn'"):
-        paper_cnn("svhn")
-    with pytest.raises(ValueError, match=r"dataset must be one of .*, got \['svhn'\]"):
-        paper_cnn(["svhn"])
+    refused("dataset must be one of .*, got 'svhn'", paper_cnn, "svhn")
+    refused(r"dataset must be one of .*, got \['svhn'\]", paper_cnn, ["svhn"])

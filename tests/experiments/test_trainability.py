@@ -24,15 +24,15 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("n_qubits", [1, 3, 6])
+@pytest.mark.parametrize("n_qubits", [1, 6])
 def test_one_block_has_the_variance_of_product_states(n_qubits):
     """Of one qubit, sum_i dp_i**2 has mean 1/4, and every other one's sum_i p_i**2 has 3/4."""
-    mean, error = derivative_variance(n_qubits, 1, torch.pi, 500, seeded())
+    mean, error = derivative_variance(n_qubits, 1, torch.pi, 200, seeded())
     exact = 0.25 * 0.75 ** (n_qubits - 1) / 2**n_qubits
     assert abs(mean - exact) < 3 * error
 
 
-@pytest.mark.parametrize("n_qubits", [2, 4, 7])
+@pytest.mark.parametrize("n_qubits", [2, 7])
 def test_many_blocks_have_the_variance_of_random_states(n_qubits):
     mean, error = derivative_variance(n_qubits, 60, torch.pi, 100, seeded())
     assert abs(mean - random_state_variance(n_qubits)) < 3 * error
@@ -49,7 +49,7 @@ def test_random_states_by_drawing_them():
 def test_small_angles_start_near_one_state():
     """To second order p_j = angle**2 / 4 for the N neighbours j of 0: derivative angle / 2."""
     small = 1e-3
-    mean, error = derivative_variance(4, 1, small, 500, seeded())
+    mean, error = derivative_variance(4, 1, small, 200, seeded())
     # for each angle: its neighbour's derivative and that of p_0, both angle / 2
     exact = 2 * (small**2 / 3) / 4 / 2**4
     assert abs(mean - exact) < 4 * error

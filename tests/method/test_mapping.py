@@ -18,15 +18,6 @@ def test_rows_are_bits_then_probability_as_in_equation_2():
         assert numbers == list(range(first, 32))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_inputs_keep_the_columns_type_and_gradient(dtype):
-    column = torch.full((5,), 1 / 8, dtype=dtype, requires_grad=True)
-    inputs = mapping_inputs(column, 3)
-    assert (inputs.dtype, inputs.shape) == (dtype, (5, 4))
-    inputs[:, -1].sum().backward()
-    assert column.grad.tolist() == [1] * 5
-
-
 def test_features():
     p = torch.tensor([0.0, 0.04, 0.36, 0.6], requires_grad=True)
     assert {name: f(p)[1].item() for name, f in FEATURES.items()} == pytest.approx(
