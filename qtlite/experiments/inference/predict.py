@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from qtlite.experiments.data.catalogue import entry_of
@@ -164,16 +165,11 @@ def prediction_table(names: list[str], logits: np.ndarray, classes: tuple[str, .
 
     Example:
         >>> print(prediction_table(["a.png"], np.array([[0.0, 1.1]]), ("cat", "dog")))
-        image  class    cat   dog
-        a.png    dog   25.0  75.0
+        image class  cat  dog
+        a.png   dog 25.0 75.0
     """
     names = [in_one_line(ValueError(name)) for name in names]
-    given = probabilities(logits)
-    first, second = (max(map(len, column)) for column in (["image", *names], ["class", *classes]))
-    widths = [max(len(name), 5) for name in classes]
-    cells = [f"{name:>{width}}" for name, width in zip(classes, widths, strict=True)]
-    lines = [f"{'image':{first}}  {'class':>{second}}  {' '.join(cells)}"]
-    for name, row in zip(names, given, strict=True):
-        cells = [f"{100 * p:{width}.1f}" for p, width in zip(row, widths, strict=True)]
-        lines.append(f"{name:{first}}  {classes[row.argmax()]:>{second}}  {' '.join(cells)}")
-    return "\n".join(lines)
+    answers = [classes[place] for place in logits.argmax(axis=1)]
+    percent = pd.DataFrame(100 * probabilities(logits), columns=classes)
+    table = pd.concat([pd.DataFrame({"image": names, "class": answers}), percent], axis=1)
+    return table.to_string(index=False, float_format="{:.1f}".format)

@@ -4,7 +4,6 @@ The folder ``runs/<id>`` holds a run's checkpoint and its plain network. The rec
 a folder of records.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,11 +187,8 @@ def trained_models(
     Raises:
         ValueError: if there is none.
     """
-    found = {
-        config: folder
-        for folder, config in _finished(runs, f"{dataset}-qt-qtlite-L{n_blocks}")
-        if not departures(config)
-    }
+    found = _finished(runs, f"{dataset}-qt-qtlite-L{n_blocks}")
+    found = {config: found[config] for config in found if not departures(config)}
     if not found:
         raise ValueError(
             f"runs must hold a finished run of QT-{n_blocks} on {dataset} with the present qtlite "
@@ -214,14 +210,14 @@ def finished_run(runs: Path, config: TrainConfig) -> Path:
         ValueError: if there is none.
     """
     like, _, _ = record_id(config).rpartition("-")
-    for folder, found in _finished(runs, like):
-        if found == config:
-            return folder
-    raise ValueError(f"runs must hold a finished run {like} of {config}, got none in {runs}")
+    if (found := _finished(runs, like).get(config)) is None:
+        raise ValueError(f"runs must hold a finished run {like} of {config}, got none in {runs}")
+    return found
 
 
-def _finished(runs: Path, name: str) -> Iterator[tuple[Path, TrainConfig]]:
-    """Folders, with their configs, of finished runs whose names begin with ``name``."""
+def _finished(runs: Path, name: str) -> dict[TrainConfig, Path]:
+    """Folders of finished runs whose names begin with ``name``."""
+    found = {}
     for path in sorted(runs.glob(f"{name}-*/{CHECKPOINT}")):
         content = read_checkpoint(path)
         try:
@@ -229,4 +225,5 @@ def _finished(runs: Path, name: str) -> Iterator[tuple[Path, TrainConfig]]:
         except ValueError:  # fields of another version of the package
             continue
         if len(content["history"]) == config.epochs:
-            yield path.parent, config
+            found[config] = path.parent
+    return found
