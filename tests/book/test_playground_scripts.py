@@ -71,9 +71,18 @@ def close(found, expected, tolerance=1e-4):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def check_against_pytorch(**choices):
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"blocks": 1, "feature": "raw", "normalisation": "none", "bits": "zero_one"},
+        {"blocks": 4, "feature": "root", "normalisation": "tensor", "entanglement": "ring"},
+        {"blocks": 16, "feature": "scaled", "normalisation": "row", "entanglement": "none"},
+        *({"source": source} for source in CONTROLS),
+    ],
+)
+def test_weights_loss_and_gradients_are_pytorchs(choices):
     """Weights, loss and gradients of an untrained model of the page."""
-    state = CHOICES | choices
+    state = CHOICES | {"seed": 5} | choices
     found = in_node(
         """
         const training = new model.Training(given, data);
@@ -94,25 +103,6 @@ def check_against_pytorch(**choices):
     close(found["weights"], parameters_to_vector(model.weights().values()))
     assert found["loss"] == pytest.approx(loss.item(), rel=1e-4)
     close(found["gradient"], parameters_to_vector(torch.autograd.grad(loss, trained)))
-
-
-@pytest.mark.parametrize("feature", FEATURES)
-@pytest.mark.parametrize("entanglement", BLOCKS)
-def test_weights_loss_and_gradients_are_pytorchs(entanglement, feature):
-    case = list(BLOCKS).index(entanglement) + 3 * list(FEATURES).index(feature)
-    check_against_pytorch(
-        blocks=(1, 4, 16)[case % 3],
-        entanglement=entanglement,
-        feature=feature,
-        bits=list(BITS)[case % 2],
-        normalisation=("row", "tensor", "none")[case // 3],
-        seed=case,
-    )
-
-
-@pytest.mark.parametrize("source", CONTROLS)
-def test_weights_loss_and_gradients_of_controls_are_pytorchs(source):
-    check_against_pytorch(source=source, seed=5)
 
 
 def test_first_losses_are_pytorchs():
