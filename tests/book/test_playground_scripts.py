@@ -1,6 +1,7 @@
 """The playground under Node beside PyTorch: same start, same order of images; its choices."""
 
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -105,6 +106,25 @@ def test_weights_loss_and_gradients_are_pytorchs(choices):
     close(found["gradient"], parameters_to_vector(torch.autograd.grad(loss, trained)))
 
 
+def train_in_pytorch(model, seed, n_steps=240):
+    """``qtlite train`` with the page's order of images; the losses."""
+    images, labels = digits()
+    images, losses = images.to(next(model.parameters())), []
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.015)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.015, total_steps=240)
+    seeds = (1_000_003 * (seed + 1) + epoch for epoch in range(20))
+    orders = (PortableRandom(each).permutation(len(labels)) for each in seeds)
+    batches = (batch for order in orders for batch in torch.as_tensor(order).split(128))
+    for batch in islice(batches, n_steps):
+        loss = F.cross_entropy(model(images[batch]), labels[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+    return losses
+
+
 def test_first_losses_are_pytorchs():
     """In double precision: in single, PyTorch itself is 0.002 off after 20 steps."""
     found = in_node(
@@ -115,20 +135,35 @@ def test_first_losses_are_pytorchs():
         return { parameters, counts, losses: Array.from({ length: 20 }, () => training.next()) };
         """
     )
-    model, (images, labels), losses = started(CHOICES, found), digits(), []
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.015)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.015, total_steps=240)
-    orders = [PortableRandom(1_000_003 + epoch).permutation(len(labels)) for epoch in range(2)]
-    batches = [batch for order in orders for batch in torch.as_tensor(order).split(128)]
-    for batch in batches[:20]:
-        loss = F.cross_entropy(model(images[batch]), labels[batch])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
+    losses = train_in_pytorch(started(CHOICES, found), seed=0, n_steps=20)
     assert losses[-1] < losses[0] - 0.3
     np.testing.assert_allclose(found["losses"], losses, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_mean_accuracy_of_five_runs_is_pytorchs():
+    runs = in_node(
+        """
+        return [0, 1, 2, 3, 4].map((seed) => {
+          const training = new model.Training({ seed }, data);
+          const parameters = Array.from(training.model.parameters);
+          const { counts } = training.model;
+          while (!training.isDone) training.next();
+          return { parameters, counts, accuracy: training.evaluate().accuracy };
+        });
+        """
+    )
+    dataset, expected = load_dataset("digits"), []
+    images = (dataset.test_images.float() / 255 - 0.3051) / 0.3233
+    for seed, found in enumerate(runs):
+        model = started(CHOICES, found).float()
+        train_in_pytorch(model, seed)
+        with torch.no_grad():
+            right = model(images).argmax(dim=1) == dataset.test_labels
+        expected.append(right.double().mean().item())
+    mean = np.mean([run["accuracy"] for run in runs])
+    assert mean >= 0.9
+    assert mean == pytest.approx(np.mean(expected), abs=0.015)
 
 
 def test_random_numbers_are_the_same_bit_for_bit():

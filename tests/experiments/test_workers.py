@@ -9,13 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from dask.distributed import Client, LocalCluster
+from dask.distributed import LocalCluster
 from prove.kill_sweeps import defects, kill_sweep, uninterrupted
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.records.records import read_records, record_id, write_json
-from qtlite.experiments.train.checkpoint import CHECKPOINT
 from qtlite.experiments.train.sweep import RunInUse, claim, run_sweep, run_to_files
 from qtlite.experiments.train.workers import worker_pool
 
@@ -42,39 +40,6 @@ def wait_for(condition, seconds=180):
         assert time.monotonic() < end, f"nothing after {seconds} s"
         time.sleep(0.02)
     return found
-
-
-def epochs_in(checkpoint):
-    return torch.load(checkpoint, weights_only=True)["history"] if checkpoint.exists() else []
-
-
-@pytest.mark.slow
-def test_a_killed_worker_loses_nothing_and_repeats_nothing(cluster, tmp_path):
-    quick, long = TrainConfig(n_train=128, epochs=1, n_blocks=2), TrainConfig(epochs=40)
-    configs = [quick, long, replace(long, seed=1)]
-    runs, records = tmp_path / "runs", tmp_path / "records"
-    options = {"scheduler": cluster.scheduler_address, "progress": False}
-    sweep = threading.Thread(target=run_sweep, args=(configs, runs, records), kwargs=options)
-    sweep.start()
-    try:
-        finished = records / f"{record_id(quick)}.json"
-        wait_for(finished.exists)
-        before = finished.stat().st_mtime_ns
-        checkpoints = {config.seed: runs / record_id(config) / CHECKPOINT for config in configs[1:]}
-        wait_for(lambda: all(len(epochs_in(path)) >= 2 for path in checkpoints.values()))
-        with Client(cluster) as client:
-            done = {seed: epochs_in(path) for seed, path in checkpoints.items()}
-            worker = next(name for name, keys in client.processing().items() if keys)
-            os.kill(client.run(os.getpid)[worker], signal.SIGKILL)
-    finally:
-        sweep.join(timeout=300)
-    assert not sweep.is_alive()
-
-    found = {(r["seed"], len(r["history"])): r for r in read_records(records)}
-    assert set(found) == {(0, 1), (0, 40), (1, 40)}
-    assert finished.stat().st_mtime_ns == before
-    for seed, history in done.items():  # the times of a repeated epoch would be others
-        assert found[seed, 40]["history"][: len(history)] == history
 
 
 def test_processes_and_a_cluster_give_the_same_numbers(cluster, tmp_path):
