@@ -5,17 +5,23 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import pytest
 from dask.distributed import LocalCluster
 from prove.kill_sweeps import defects, kill_sweep, uninterrupted
+from refusals import refused
 
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.records.records import read_records, record_id, write_json
 from qtlite.experiments.train.sweep import RunInUse, claim, run_sweep, run_to_files
 from qtlite.experiments.train.workers import worker_pool
+
+SHORT_WAIT = {"distributed.comm.timeouts.connect": "1s"}
+CONFIG = TrainConfig(n_train=128, epochs=1, n_blocks=2)
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +48,25 @@ def wait_for(condition, seconds=180):
     return found
 
 
+def started(code, folder, **options):
+    """A program in a process of its own, which works in the folder."""
+    script = folder / "sweep.py"
+    script.write_text(code)
+    return subprocess.Popen([sys.executable, script], cwd=folder, text=True, **options)
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_processes_and_a_cluster_give_the_same_numbers(cluster, tmp_path):
-    config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
     results = []
     for scheduler in (None, cluster.scheduler_address):
         place = tmp_path / str(scheduler is None)
-        run_sweep([config], place, place / "records", scheduler=scheduler, progress=False)
+        run_sweep([CONFIG], place, place / "records", scheduler=scheduler, progress=False)
         (record,) = read_records(place / "records")
         results.append((record["test_loss"], record["train_loss"]))
     assert results[0] == results[1]
@@ -55,14 +74,13 @@ def test_processes_and_a_cluster_give_the_same_numbers(cluster, tmp_path):
 
 def test_a_run_whose_result_was_lost_is_not_run_again(tmp_path):
     """Dask calls a function again if its result is lost: the record is there, and only read."""
-    config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
     path = tmp_path / "records" / "run.json"
-    record, _ = run_to_files(config, tmp_path, path, progress=False)
+    record, _ = run_to_files(CONFIG, tmp_path, path, progress=False)
     record["wall_seconds"] = 1234.5
     path.write_text(json.dumps(record))
-    found, _ = run_to_files(config, tmp_path, path, progress=False, again=False)
+    found, _ = run_to_files(CONFIG, tmp_path, path, progress=False, again=False)
     assert found["wall_seconds"] == 1234.5
-    trained, _ = run_to_files(config, tmp_path, path, progress=False)
+    trained, _ = run_to_files(CONFIG, tmp_path, path, progress=False)
     assert trained["wall_seconds"] < 1234.5
 
 
@@ -82,27 +100,21 @@ def test_a_function_that_kills_its_workers_has_failed_and_others_have_not():
 
 
 def test_a_run_of_another_sweep_is_waited_for_and_not_trained(tmp_path):
-    ours = TrainConfig(n_train=128, epochs=1, n_blocks=2)
-    theirs = replace(ours, seed=1)
+    ours, theirs = CONFIG, replace(CONFIG, seed=1)
     elsewhere, runs, records = (tmp_path / name for name in ("elsewhere", "runs", "records"))
     record, _ = run_to_files(theirs, elsewhere, tmp_path / "record.json", progress=False)
-    results = []
-
-    def sweep():
-        results.append(run_sweep([theirs, ours], runs, records, n_processes=2, progress=False))
-
-    thread = threading.Thread(target=sweep)
-    with claim(runs / record_id(theirs)):
-        with pytest.raises(RunInUse, match=f"which process {os.getpid()} on .* is training"):
-            run_to_files(theirs, runs, records / "x.json", progress=False)
-        thread.start()
-        wait_for((records / f"{record_id(ours)}.json").exists)
-        write_json(records / f"{record['id']}.json", record)
-        assert thread.is_alive()
-    thread.join(timeout=180)
-    assert [{path.stem for path in paths} for paths in results] == [
-        {record_id(ours), record_id(theirs)}
-    ]
+    in_use = f"which process {os.getpid()} on .* is training"
+    with ThreadPoolExecutor() as threads:
+        with claim(runs / record_id(theirs)):
+            new = records / "x.json"
+            refused(in_use, run_to_files, theirs, runs, new, progress=False, error=RunInUse)
+            options = {"n_processes": 2, "progress": False}
+            sweep = threads.submit(run_sweep, [theirs, ours], runs, records, **options)
+            wait_for((records / f"{record_id(ours)}.json").exists)
+            write_json(records / f"{record['id']}.json", record)
+            assert not sweep.done()
+        paths = sweep.result(timeout=180)
+    assert {path.stem for path in paths} == {record_id(ours), record_id(theirs)}
     assert list((runs / record_id(theirs)).iterdir()) == []  # no checkpoint, no lock
 
 
@@ -118,11 +130,8 @@ def test_a_killed_process_gives_its_run_back_and_its_litter_is_removed(tmp_path)
     )
     with started(code, tmp_path, stdout=subprocess.PIPE) as owner:
         owner.stdout.readline()
-        with (
-            pytest.raises(RunInUse, match=f"run must be free, .*process {owner.pid} on"),
-            claim(tmp_path / "run"),
-        ):
-            pass
+        text = f"run must be free, .*process {owner.pid} on"
+        refused(text, claim(tmp_path / "run").__enter__, error=RunInUse)
         owner.kill()
     with claim(tmp_path / "run"):
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
@@ -130,9 +139,6 @@ def test_a_killed_process_gives_its_run_back_and_its_litter_is_removed(tmp_path)
 
 
 def test_a_lost_scheduler_is_named(tmp_path):
-    import dask
-
-    config = TrainConfig(n_train=128, epochs=1, n_blocks=2)
     code = (
         "import asyncio\n"
         "from distributed import Scheduler\n"
@@ -146,11 +152,9 @@ def test_a_lost_scheduler_is_named(tmp_path):
         address = scheduler.stdout.readline().strip()
         timer = threading.Timer(3, scheduler.kill)  # it has no workers: the run cannot begin
         timer.start()
-        with (
-            dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-            pytest.raises(RuntimeError, match=f"scheduler must answer until .* '{address}'"),
-        ):
-            run_sweep([config], tmp_path, tmp_path, scheduler=address, progress=False)
+        text = f"scheduler must answer until .* '{address}'"
+        with dask.config.set(SHORT_WAIT), pytest.raises(RuntimeError, match=text):
+            run_sweep([CONFIG], tmp_path, tmp_path, scheduler=address, progress=False)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for the process in /proc")
@@ -200,20 +204,6 @@ def test_one_ctrl_c_ends_a_sweep_and_begins_nothing(tmp_path):
     assert errors.count("Traceback") == 1  # the sweep's own
 
 
-def started(code, folder, **options):
-    """A program in a process of its own, which works in the folder."""
-    script = folder / "sweep.py"
-    script.write_text(code)
-    return subprocess.Popen([sys.executable, script], cwd=folder, text=True, **options)
-
-
-def is_running(process):
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_workers_of_several_threads_are_refused():
     options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": None}
     with (
@@ -224,29 +214,15 @@ def test_workers_of_several_threads_are_refused():
         pass
 
 
-@pytest.mark.parametrize(
-    ("n_processes", "scheduler", "message"),
-    [
-        (2, "tcp://127.0.0.1:1", "processes must be left out with a scheduler .*, got 2"),
-        (None, "tcp://127.0.0.1:1", "scheduler must answer, got 'tcp://127.0.0.1:1'"),
+def test_bad_input(monkeypatch):
+    silent = "tcp://127.0.0.1:1"
+    for n_processes, scheduler, message in (
+        (2, silent, "processes must be left out with a scheduler .*, got 2"),
+        (None, silent, f"scheduler must answer, got '{silent}'"),
         (None, "nonsense://here", "scheduler must answer, got 'nonsense://here'"),
-    ],
-)
-def test_bad_input(n_processes, scheduler, message):
-    import dask
-
-    with (
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(ValueError, match=message),
-        worker_pool(n_processes, scheduler),
     ):
-        pass
-
-
-def test_a_missing_dask_is_named(monkeypatch):
+        with dask.config.set(SHORT_WAIT):
+            refused(message, lambda: worker_pool(n_processes, scheduler).__enter__())  # noqa: B023
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
-    with (
-        pytest.raises(ValueError, match=r"scheduler must be left out where Dask is not installed"),
-        worker_pool(scheduler="local"),
-    ):
-        pass
+    text = r"scheduler must be left out where Dask is not installed"
+    refused(text, lambda: worker_pool(scheduler="local").__enter__())
