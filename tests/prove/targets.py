@@ -39,7 +39,6 @@ import transformers  # noqa: E402
 
 TOLERANCES = {torch.float32: 2e-3, torch.float64: 1e-8}  # of the largest entry
 OUTSIDE = "or `with model.generated() as target:`"  # what an error advises
-CASES: dict[str, Callable[[], float | str]] = {}
 Run = Callable[[nn.Module], object]  # from a network to its outputs
 
 
@@ -49,17 +48,8 @@ def random(*shape: int, seed: int = 1) -> Tensor:
 
 
 TOKENS = torch.randint(40, (2, 7), generator=torch.Generator().manual_seed(1))
+MASK = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
 IMAGES, ROWS = random(2, 3, 32, 32), random(4, 6, 8)
-
-
-def case(name: str) -> Callable:
-    """List a function that returns the largest relative difference, or a refusal's text."""
-
-    def add(function: Callable[[], float | str]) -> Callable[[], float | str]:
-        CASES[name] = function
-        return function
-
-    return add
 
 
 def like(network: nn.Module, inputs: Tensor) -> Tensor:
@@ -71,6 +61,16 @@ def like(network: nn.Module, inputs: Tensor) -> Tensor:
 def on_images(net: nn.Module) -> Tensor:
     """Run a network on IMAGES."""
     return net(like(net, IMAGES))
+
+
+def on_rows(net: nn.Module) -> Tensor:
+    """Run a network on ROWS."""
+    return net(like(net, ROWS))
+
+
+def on_tokens(net: nn.Module) -> object:
+    """Run a language model on TOKENS."""
+    return net(TOKENS, labels=TOKENS, use_cache=False)
 
 
 class Runs(nn.Module):
@@ -198,7 +198,7 @@ def refused(text: str, function: Callable[[], object]) -> str:
     return text
 
 
-# Hugging Face
+# networks
 
 
 def bert() -> nn.Module:
@@ -217,136 +217,12 @@ def gpt2() -> nn.Module:
     return transformers.GPT2LMHeadModel(config)
 
 
-@case("transformers: BERT, tied embedding, dropout")
-def _() -> float:
-    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
-    return compare(bert(), lambda net: net(input_ids=TOKENS, attention_mask=mask, labels=TOKENS))
-
-
-@case("transformers: GPT-2")
-def _() -> float:
-    return compare(gpt2(), lambda net: net(TOKENS, labels=TOKENS, use_cache=False))
-
-
-@case("transformers: GPT-2 with a cache")
-def _() -> float:
-    def run(net: nn.Module) -> list[Tensor]:
-        first = net(TOKENS, use_cache=True)
-        second = net(TOKENS[:, :1], past_key_values=first.past_key_values)
-        return [first.logits, second.logits]
-
-    return compare(gpt2().eval(), run)
-
-
-@case("transformers: GPT-2, generate()")
-def _() -> float:
-    model = QuantumTrain(gpt2().eval(), 2)
-    options = {"max_new_tokens": 10, "return_dict_in_generate": True, "output_logits": True}
-    largest = 0.0
-    for how in ({"do_sample": False}, {"do_sample": True}, {"num_beams": 3, "do_sample": False}):
-        torch.manual_seed(0)
-        with model.generated() as target:
-            found = target.generate(TOKENS, **options, **how)
-        torch.manual_seed(0)
-        expected = model.to_classical().generate(TOKENS, **options, **how)
-        assert torch.equal(found.sequences, expected.sequences), how
-        largest = max(largest, difference(list(found.logits), list(expected.logits)))
-    return largest
-
-
-@case("transformers: GPT-2, its forward outside generated()")
-def _() -> str:
-    model = QuantumTrain(gpt2().eval(), 2)
-    return refused(OUTSIDE, lambda: model.target(TOKENS))
-
-
-@case("transformers: GPT-2, generate() outside generated()")
-def _() -> str:
-    # transformers asks for its first parameter's device; there is none: no advice, but no result
-    model = QuantumTrain(gpt2().eval(), 2)
-    return refused("StopIteration", lambda: model.target.generate(TOKENS))
-
-
-@case("transformers: ViT")
-def _() -> float:
+def vit() -> nn.Module:
     config = transformers.ViTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
         image_size=32, patch_size=8, num_labels=5,
     )  # fmt: skip
-    network = transformers.ViTForImageClassification(config)
-    return compare(network, lambda net: net(like(net, IMAGES), output_hidden_states=True))
-
-
-@case("transformers: from_pretrained of the export")
-def _() -> float:
-    model = QuantumTrain(bert().eval(), 2)
-    with TemporaryDirectory() as folder:
-        model.to_classical().save_pretrained(folder)
-        read = transformers.BertForMaskedLM.from_pretrained(folder)
-    return difference([read.eval()(TOKENS).logits], [model(TOKENS).logits])
-
-
-# timm and torchvision
-
-
-@case("timm: vit_tiny, narrow")
-def _() -> float:
-    network = timm.create_model(
-        "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2,
-        num_classes=5,
-    )  # fmt: skip
-    return compare(network, on_images)
-
-
-@case("timm: test_resnet, test_efficientnet")
-def _() -> float:
-    networks = (timm.create_model(f"test_{n}", num_classes=5) for n in ("resnet", "efficientnet"))
-    return max(compare(network, on_images) for network in networks)
-
-
-@case("timm: forward_features() in generated()")
-def _() -> float:
-    network = timm.create_model("test_vit", num_classes=5, img_size=32).eval()
-    run = lambda net: net.forward_features(like(net, IMAGES))  # noqa: E731
-    return compare(network, run, step=step_inside)
-
-
-@case("torchvision: resnet18, 11 million weights")
-def _() -> float:
-    network = torchvision.models.resnet18(num_classes=5)
-    return compare(network, lambda net: net(IMAGES), slow=False, dtypes=(torch.float32,))
-
-
-@case("torchvision: mobilenet_v2")
-def _() -> float:
-    network = torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.25)
-    return compare(network, on_images, slow=False)
-
-
-# recurrent networks, and targets of several methods
-
-
-@case("RNN")
-def _() -> float:
-    return compare(nn.RNN(8, 6, batch_first=True), lambda net: net(like(net, ROWS)))
-
-
-@case("LSTM, bidirectional, two layers, dropout")
-def _() -> float:
-    network = nn.LSTM(8, 6, 2, batch_first=True, bidirectional=True, dropout=0.2)
-    return compare(network, lambda net: net(like(net, ROWS)))
-
-
-@case("GRU, packed sequences")
-def _() -> float:
-    def run(net: nn.Module) -> list[Tensor]:
-        packed = nn.utils.rnn.pack_padded_sequence(
-            like(net, ROWS), torch.tensor([6, 5, 3, 1]), batch_first=True
-        )
-        outputs, state = net(packed)
-        return [outputs.data, state]
-
-    return compare(nn.GRU(8, 6, 2, batch_first=True), run)
+    return transformers.ViTForImageClassification(config)
 
 
 class VAE(nn.Module):
@@ -371,29 +247,6 @@ class VAE(nn.Module):
         return self.decode(self.sample(x)), *self.encode(x)
 
 
-@case("VAE")
-def _() -> float:
-    return compare(VAE(), lambda net: net(like(net, ROWS)))
-
-
-@case("VAE, its methods in generated()")
-def _() -> float:
-    def run(net: nn.Module) -> list[Tensor]:
-        x = like(net, ROWS)
-        return [*net.encode(x), net.decode(net.sample(x))]
-
-    return compare(VAE(), run, step=step_inside)
-
-
-@case("VAE, its methods outside generated()")
-def _() -> str:
-    model = QuantumTrain(VAE(), 2)
-    return refused(OUTSIDE, lambda: model.target.encode(ROWS))
-
-
-# checkpointed activations
-
-
 class Checkpointed(nn.Module):
     """Computes its hidden layers again in the backward pass."""
 
@@ -405,61 +258,6 @@ class Checkpointed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(checkpoint(self.hidden, self.first(x), use_reentrant=self.reentrant))
-
-
-@case("checkpoint(use_reentrant=False), backward() in generated()")
-def _() -> float:
-    return compare(Checkpointed(False), lambda net: net(like(net, ROWS)), step=step_inside)
-
-
-@case("checkpoint(use_reentrant=False), backward() after forward")
-def _() -> str:
-    loss = QuantumTrain(Checkpointed(False), 2)(ROWS).sum()
-    return refused(OUTSIDE, loss.backward)
-
-
-@case("checkpoint(use_reentrant=True), backward() in generated()")
-def _() -> str:
-    model = QuantumTrain(Checkpointed(True), 2)
-    run = lambda net: net(ROWS)  # noqa: E731
-    return refused("backward through the graph a second time", lambda: step_inside(model, run))
-
-
-@case("checkpoint(use_reentrant=True), backward() after forward")
-def _() -> str:
-    loss = QuantumTrain(Checkpointed(True), 2)(ROWS).sum()
-    return refused(OUTSIDE, loss.backward)
-
-
-@case("transformers: gradient_checkpointing_enable(), in generated()")
-def _() -> float:
-    def use(model: QuantumTrain) -> QuantumTrain:
-        model.target.gradient_checkpointing_enable({"use_reentrant": False})
-        return model
-
-    run = lambda net: net(TOKENS, labels=TOKENS, use_cache=False)  # noqa: E731
-    return compare(gpt2().train(), run, use=use, step=step_inside)
-
-
-@case("transformers: gradient_checkpointing_enable(), after forward")
-def _() -> str:
-    network = gpt2().train()
-    network.gradient_checkpointing_enable({"use_reentrant": False})
-    loss = QuantumTrain(network, 2)(TOKENS, labels=TOKENS, use_cache=False).loss
-    return refused(OUTSIDE, loss.backward)
-
-
-# torch.compile
-
-
-@contextmanager
-def compiled() -> Iterator[None]:
-    """See that the target is compiled, once, and that nothing else is."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    n_graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert n_graphs == 1, f"{n_graphs} graphs"
 
 
 class Convolutions(nn.Module):
@@ -474,14 +272,102 @@ class Convolutions(nn.Module):
         return self.head(self.features(x).flatten(1))
 
 
-@case("torch.compile of the model")
-def _() -> float:
+# ways to run them
+
+
+def with_cache(net: nn.Module) -> list[Tensor]:
+    """Two calls of GPT-2, the second with the keys and values of the first."""
+    first = net(TOKENS, use_cache=True)
+    second = net(TOKENS[:, :1], past_key_values=first.past_key_values)
+    return [first.logits, second.logits]
+
+
+def packed(net: nn.Module) -> list[Tensor]:
+    """A recurrent network on sequences of several lengths."""
+    lengths = torch.tensor([6, 5, 3, 1])
+    rows = nn.utils.rnn.pack_padded_sequence(like(net, ROWS), lengths, batch_first=True)
+    outputs, state = net(rows)
+    return [outputs.data, state]
+
+
+def methods(net: nn.Module) -> list[Tensor]:
+    """The methods of a variational autoencoder."""
+    x = like(net, ROWS)
+    return [*net.encode(x), net.decode(net.sample(x))]
+
+
+def autocast(run: Run) -> Run:
+    """The same in bfloat16 where PyTorch thinks that it is enough."""
+
+    def wrapped(net: nn.Module) -> object:
+        with torch.autocast("cpu", torch.bfloat16):
+            return run(net)
+
+    return wrapped
+
+
+def checkpointing(model: QuantumTrain) -> QuantumTrain:
+    """Switch on Hugging Face's own checkpoints of activations."""
+    model.target.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def saved(model: QuantumTrain) -> QuantumTrain:
+    """The model, written and read."""
+    with TemporaryDirectory() as folder:
+        torch.save(model, Path(folder, "model.pt"))
+        return torch.load(Path(folder, "model.pt"), weights_only=False)
+
+
+def compiled_target(model: QuantumTrain) -> QuantumTrain:
+    """Compile the target in its place."""
+    model.target.compile()
+    return model
+
+
+@contextmanager
+def compiled() -> Iterator[None]:
+    """See that the target is compiled, once, and that nothing else is."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    n_graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert n_graphs == 1, f"{n_graphs} graphs"
+
+
+def compare_compiled(target: Callable[[], nn.Module], **options: object) -> float:
+    """Compare a network that is compiled."""
     with compiled():
-        return compare(Convolutions(), on_images, use=torch.compile, dtypes=(torch.float32,))
+        return compare(target(), on_images, dtypes=(torch.float32,), **options)
 
 
-@case("torch.compile of the model, twelve steps of Adam")
-def _() -> float:
+# comparisons of another kind
+
+
+def generate() -> float:
+    model = QuantumTrain(gpt2().eval(), 2)
+    options = {"max_new_tokens": 10, "return_dict_in_generate": True, "output_logits": True}
+    largest = 0.0
+    for how in ({"do_sample": False}, {"do_sample": True}, {"num_beams": 3, "do_sample": False}):
+        torch.manual_seed(0)
+        with model.generated() as target:
+            found = target.generate(TOKENS, **options, **how)
+        torch.manual_seed(0)
+        expected = model.to_classical().generate(TOKENS, **options, **how)
+        assert torch.equal(found.sequences, expected.sequences), how
+        largest = max(largest, difference(list(found.logits), list(expected.logits)))
+    return largest
+
+
+def from_pretrained() -> float:
+    model = QuantumTrain(bert().eval(), 2)
+    with TemporaryDirectory() as folder:
+        model.to_classical().save_pretrained(folder)
+        read = transformers.BertForMaskedLM.from_pretrained(folder)
+    return difference([read.eval()(TOKENS).logits], [model(TOKENS).logits])
+
+
+def twelve_steps_compiled() -> float:
     target, losses = Convolutions(), {}
     for way in (lambda model: model, torch.compile):
         model = QuantumTrain(target, 2, generator=torch.Generator().manual_seed(0))
@@ -499,47 +385,7 @@ def _() -> float:
     return difference(found, usual)
 
 
-@case("torch.compile of the target")
-def _() -> float:
-    with compiled():
-        return compare(torch.compile(Convolutions()), on_images, dtypes=(torch.float32,))
-
-
-@case("target.compile()")
-def _() -> float:
-    def use(model: QuantumTrain) -> QuantumTrain:
-        model.target.compile()
-        return model
-
-    with compiled():
-        return compare(Convolutions(), on_images, use=use, dtypes=(torch.float32,))
-
-
-@case("torch.compile(fullgraph=True) of the model")
-def _() -> str:
-    model = torch.compile(QuantumTrain(nn.Linear(8, 4), 2), fullgraph=True)
-    return refused("marked as skipped", lambda: model(ROWS))
-
-
-# lower precision
-
-
-def autocast(run: Run) -> Run:
-    def wrapped(net: nn.Module) -> object:
-        with torch.autocast("cpu", torch.bfloat16):
-            return run(net)
-
-    return wrapped
-
-
-@case("autocast to bfloat16")
-def _() -> float:
-    run = autocast(on_images)
-    return compare(Convolutions(), run, dtypes=(torch.float32,), tolerance=0.02)
-
-
-@case("autocast to bfloat16, BERT, with and without the engine")
-def _() -> float:
+def autocast_bert() -> float:
     model = QuantumTrain(bert().eval(), 2)
     run = autocast(lambda net: net(TOKENS).logits)
     found, expected = run(model), run(model.to_classical())
@@ -549,23 +395,12 @@ def _() -> float:
     return difference([slow.float()], [expected.float()], 0.02)
 
 
-@case("a bfloat16 target")
-def _() -> float:
-    model = QuantumTrain(nn.Linear(8, 4).bfloat16(), 2)
-    x = ROWS.bfloat16()
+def bfloat16_target() -> float:
+    model, x = QuantumTrain(nn.Linear(8, 4).bfloat16(), 2), ROWS.bfloat16()
     return difference([model(x)], [model.to_classical()(x)])
 
 
-# copies and processes
-
-
-@case("copy.deepcopy")
-def _() -> float:
-    return compare(Convolutions(), on_images, use=copy.deepcopy)
-
-
-@case("copy.deepcopy of a model around BERT, then another is trained")
-def _() -> float:
+def copy_of_bert() -> float:
     model = QuantumTrain(bert().eval(), 2)
     copied, before = copy.deepcopy(model), model(TOKENS).logits
     with torch.no_grad():
@@ -575,27 +410,7 @@ def _() -> float:
     return difference([copied(TOKENS).logits], [before])
 
 
-@case("pickle")
-def _() -> float:
-    return compare(
-        gpt2().eval(),
-        lambda net: net(TOKENS, use_cache=False),
-        use=lambda model: pickle.loads(pickle.dumps(model)),
-    )
-
-
-@case("torch.save and torch.load of the whole model")
-def _() -> float:
-    def use(model: QuantumTrain) -> QuantumTrain:
-        with TemporaryDirectory() as folder:
-            torch.save(model, Path(folder, "model.pt"))
-            return torch.load(Path(folder, "model.pt"), weights_only=False)
-
-    return compare(Convolutions(), on_images, use=use)
-
-
-@case("torch.optim.swa_utils.AveragedModel")
-def _() -> float:
+def averaged() -> float:
     model = QuantumTrain(Convolutions().eval(), 2)
     average = torch.optim.swa_utils.AveragedModel(model)
     average.update_parameters(model)
@@ -610,14 +425,12 @@ def forward_in_process(model: nn.Module, inputs: Tensor, results: Tensor) -> Non
         model.qnn.angles[0, 0] += 0.5
 
 
-@case("share_memory, in another process")
-def _() -> float:
+def shared() -> float:
     model = QuantumTrain(Convolutions().eval(), 2).share_memory()
     before, angle = model.to_classical()(IMAGES), model.qnn.angles[0, 0].item()
     results = torch.zeros_like(before).detach().share_memory_()
-    arguments = (model, IMAGES, results)
     process = multiprocessing.get_context("spawn").Process(
-        target=forward_in_process, args=arguments
+        target=forward_in_process, args=(model, IMAGES, results)
     )
     process.start()
     process.join(120)
@@ -633,9 +446,8 @@ def data_parallel(rank: int, port: int, path: str) -> None:
     distributed.init_process_group("gloo", rank=rank, world_size=2)
     torch.manual_seed(rank)  # each starts with other numbers: DDP makes them alike
     network = Convolutions()
-    network.features[1] = nn.GroupNorm(
-        2, 6
-    )  # its result for an image does not depend on the others
+    # its result for an image does not depend on the others
+    network.features[1] = nn.GroupNorm(2, 6)
     model = QuantumTrain(network, 2)
     wrapped = DistributedDataParallel(model)
     for _ in range(2):
@@ -650,14 +462,112 @@ def data_parallel(rank: int, port: int, path: str) -> None:
     distributed.destroy_process_group()
 
 
-@case("DistributedDataParallel, two processes")
-def _() -> float:
+def two_processes() -> float:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with TemporaryDirectory() as folder:
         multiprocessing.spawn(data_parallel, (port, folder), nprocs=2)
         return max(torch.load(f"{folder}/{rank}") for rank in range(2))
+
+
+# each returns the largest relative difference, or the text of a refusal
+CASES: dict[str, Callable[[], float | str]] = {
+    "transformers: BERT, tied embedding, dropout": lambda: compare(
+        bert(), lambda net: net(input_ids=TOKENS, attention_mask=MASK, labels=TOKENS)
+    ),
+    "transformers: GPT-2": lambda: compare(gpt2(), on_tokens),
+    "transformers: GPT-2 with a cache": lambda: compare(gpt2().eval(), with_cache),
+    "transformers: GPT-2, generate()": generate,
+    "transformers: GPT-2, its forward outside generated()": lambda: refused(
+        OUTSIDE, lambda: QuantumTrain(gpt2().eval(), 2).target(TOKENS)
+    ),
+    # transformers asks for its first parameter's device; there is none: no advice, but no result
+    "transformers: GPT-2, generate() outside generated()": lambda: refused(
+        "StopIteration", lambda: QuantumTrain(gpt2().eval(), 2).target.generate(TOKENS)
+    ),
+    "transformers: ViT": lambda: compare(
+        vit(), lambda net: net(like(net, IMAGES), output_hidden_states=True)
+    ),
+    "transformers: from_pretrained of the export": from_pretrained,
+    "timm: vit_tiny, narrow": lambda: compare(
+        timm.create_model(
+            "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2,
+            num_classes=5,
+        ),
+        on_images,
+    ),
+    "timm: test_resnet": lambda: compare(
+        timm.create_model("test_resnet", num_classes=5), on_images
+    ),
+    "timm: test_efficientnet": lambda: compare(
+        timm.create_model("test_efficientnet", num_classes=5), on_images
+    ),
+    "timm: forward_features() in generated()": lambda: compare(
+        timm.create_model("test_vit", num_classes=5, img_size=32).eval(),
+        lambda net: net.forward_features(like(net, IMAGES)),
+        step=step_inside,
+    ),
+    "torchvision: resnet18, 11 million weights": lambda: compare(
+        torchvision.models.resnet18(num_classes=5), on_images, slow=False, dtypes=(torch.float32,)
+    ),
+    "torchvision: mobilenet_v2": lambda: compare(
+        torchvision.models.mobilenet_v2(num_classes=5, width_mult=0.25), on_images, slow=False
+    ),
+    "RNN": lambda: compare(nn.RNN(8, 6, batch_first=True), on_rows),
+    "LSTM, bidirectional, two layers, dropout": lambda: compare(
+        nn.LSTM(8, 6, 2, batch_first=True, bidirectional=True, dropout=0.2), on_rows
+    ),
+    "GRU, packed sequences": lambda: compare(nn.GRU(8, 6, 2, batch_first=True), packed),
+    "VAE": lambda: compare(VAE(), on_rows),
+    "VAE, its methods in generated()": lambda: compare(VAE(), methods, step=step_inside),
+    "VAE, its methods outside generated()": lambda: refused(
+        OUTSIDE, lambda: QuantumTrain(VAE(), 2).target.encode(ROWS)
+    ),
+    "checkpoint(use_reentrant=False), backward() in generated()": lambda: compare(
+        Checkpointed(False), on_rows, step=step_inside
+    ),
+    "checkpoint(use_reentrant=False), backward() after forward": lambda: refused(
+        OUTSIDE, QuantumTrain(Checkpointed(False), 2)(ROWS).sum().backward
+    ),
+    "checkpoint(use_reentrant=True), backward() in generated()": lambda: refused(
+        "backward through the graph a second time",
+        lambda: step_inside(QuantumTrain(Checkpointed(True), 2), on_rows),
+    ),
+    "checkpoint(use_reentrant=True), backward() after forward": lambda: refused(
+        OUTSIDE, QuantumTrain(Checkpointed(True), 2)(ROWS).sum().backward
+    ),
+    "transformers: gradient_checkpointing_enable(), in generated()": lambda: compare(
+        gpt2().train(), on_tokens, use=checkpointing, step=step_inside
+    ),
+    "transformers: gradient_checkpointing_enable(), after forward": lambda: refused(
+        OUTSIDE, on_tokens(checkpointing(QuantumTrain(gpt2().train(), 2))).loss.backward
+    ),
+    "torch.compile of the model": lambda: compare_compiled(Convolutions, use=torch.compile),
+    "torch.compile of the model, twelve steps of Adam": twelve_steps_compiled,
+    "torch.compile of the target": lambda: compare_compiled(lambda: torch.compile(Convolutions())),
+    "target.compile()": lambda: compare_compiled(Convolutions, use=compiled_target),
+    "torch.compile(fullgraph=True) of the model": lambda: refused(
+        "marked as skipped",
+        lambda: torch.compile(QuantumTrain(nn.Linear(8, 4), 2), fullgraph=True)(ROWS),
+    ),
+    "autocast to bfloat16": lambda: compare(
+        Convolutions(), autocast(on_images), dtypes=(torch.float32,), tolerance=0.02
+    ),
+    "autocast to bfloat16, BERT, with and without the engine": autocast_bert,
+    "a bfloat16 target": bfloat16_target,
+    "copy.deepcopy": lambda: compare(Convolutions(), on_images, use=copy.deepcopy),
+    "copy.deepcopy of a model around BERT, then another is trained": copy_of_bert,
+    "pickle": lambda: compare(
+        gpt2().eval(), on_tokens, use=lambda model: pickle.loads(pickle.dumps(model))
+    ),
+    "torch.save and torch.load of the whole model": lambda: compare(
+        Convolutions(), on_images, use=saved
+    ),
+    "torch.optim.swa_utils.AveragedModel": averaged,
+    "share_memory, in another process": shared,
+    "DistributedDataParallel, two processes": two_processes,
+}  # fmt: skip
 
 
 def main() -> int:
