@@ -57,15 +57,15 @@ def read(content):
     n_steps, rest = body[4] + 3, body[5 + body[4] :]
     widths = [n_qubits + 1, *body[5 : 5 + body[4]], 1]
     sizes = [n_qubits] * n_blocks + [(n_in + 1) * n_out for n_in, n_out in pairwise(widths)]
-    steps, spreads = (
+    steps, spreads = (  # steps in 1/1024
         [*between(part[0], part[1], n_blocks), *part[2:]]
-        for part in (rest[:n_steps], rest[n_steps : 2 * n_steps])
+        for part in ([4 * step for step in rest[:n_steps]], rest[n_steps : 2 * n_steps])
     )
     number = int.from_bytes(rest[2 * n_steps :], "little")
     moved = np.fromiter(integers(number, sizes, spreads), float)
     ranges = [np.pi] * n_blocks + [2.5 / n_in**0.5 for n_in in widths[:-1]]
     values = np.repeat(ranges, sizes) * (2 * uniform(seed, sum(sizes)) - 1)
-    values += moved * np.repeat(np.array(steps) / 256, sizes)
+    values += moved * np.repeat(np.array(steps) / 1024, sizes)
     angles, *layers = np.split(values, np.cumsum(sizes)[n_blocks - 1 : -1])
 
     state = np.zeros((2,) * n_qubits)

@@ -79,7 +79,7 @@ function qtliteTiny({ PortableRandom }, { Circuit, MappingNet, normalise, mappin
       ...layers,
     ];
     const [start, nSteps] = [10 + nHidden, nHidden + 3];
-    const steps = spread(bytes.subarray(start, start + nSteps));
+    const steps = spread(Array.from(bytes.subarray(start, start + nSteps), (step) => 4 * step)); // in 1/1024
     const widths = spread(bytes.subarray(start + nSteps, start + 2 * nSteps));
     const integers = decode(bytes.subarray(start + 2 * nSteps), sizes, widths);
 
@@ -87,7 +87,7 @@ function qtliteTiny({ PortableRandom }, { Circuit, MappingNet, normalise, mappin
     let place = 0;
     const parameters = sizes.map((size, group) => {
       const range = group < nBlocks ? Math.PI : GAIN / Math.sqrt(netWidths[group - nBlocks]);
-      const step = steps[group] / 256;
+      const step = steps[group] / 1024;
       return Array.from({ length: size }, () => (2 * random.uniform() - 1) * range + step * integers[place++]);
     });
     const numbersOf = (groups) => Float64Array.from(groups.flat());

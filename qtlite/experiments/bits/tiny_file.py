@@ -20,8 +20,8 @@ then    widths of the integers' distributions, likewise
 then    the integers, coded as one number
 ======  ============================================================================
 
-Steps and widths of the blocks between the first and the last go evenly from one to the other, as
-whole numbers: see ``entropy_coding.between``.
+Steps and widths of the blocks between the first and the last go evenly from one to the other, the
+steps in whole units of 1/1024, the widths in whole numbers: see ``entropy_coding.between``.
 """
 
 from __future__ import annotations
