@@ -97,6 +97,7 @@ def test_page(page, site, problems, built_site, sizes, chapter):
             break
         page.wait_for_timeout(wait)
     assert blank == []
+    assert "<Figure size" not in page.inner_text("article")  # its text in place of a figure
     found, options = [], {"resultTypes": ["violations"], "preload": False}
     for colours in ("light", "dark"):
         page.evaluate("name => { document.documentElement.dataset.theme = name; }", colours)
