@@ -213,7 +213,9 @@ def one_bit(content):
 
 def test_damaged_checkpoint_is_refused(digits, tmp_path, checkpoint):
     path = tmp_path / CHECKPOINT
-    for damaged in (checkpoint[: len(checkpoint) // 2], b"hello", b"", one_bit(checkpoint)):
+    hidden = one_bit(checkpoint) + checkpoint  # PyTorch would read the first, zipfile the second
+    half = checkpoint[: len(checkpoint) // 2]
+    for damaged in (half, b"hello", b"", one_bit(checkpoint), hidden):
         path.write_bytes(damaged)
         refused(f"{REFUSED}, got .*", train, FINISHED, digits, tmp_path, progress=False)
     torch.save([1, 2], path)

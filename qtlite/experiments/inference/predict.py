@@ -75,7 +75,8 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
 
     def structure(about: Mapping[str, str]) -> nn.Module:
         about = check_content(dict(about), Structure, "a model's dataset and pixels", path)
-        return paper_cnn(about["dataset"], relu=about["relu"] == "true")
+        with reading(path, "name its dataset", "model"):
+            return paper_cnn(about["dataset"], relu=about["relu"] == "true")
 
     run, about = kind.read(path, structure)
     check_content(about, About, "a model's dataset and classes, as `qtlite export` writes", path)

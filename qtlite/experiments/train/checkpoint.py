@@ -71,6 +71,8 @@ def read_checkpoint(path: Path) -> Content:
         with zipfile.ZipFile(path) as archive:  # torch.load does not look at its checksums
             if damaged := archive.testzip():
                 raise EOFError(f"{damaged} is damaged")
+            if min((entry.header_offset for entry in archive.infolist()), default=0) > 0:
+                raise EOFError("another archive stands before it, which PyTorch would read")
         content = torch.load(path, weights_only=True, map_location="cpu")
         msgspec.convert(content, Content)
         return content

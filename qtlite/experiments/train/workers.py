@@ -152,7 +152,7 @@ def _dask(n_processes: int | None, scheduler: str) -> Iterator[Executor]:
         cluster = nullcontext(scheduler)
     with cluster as address:
         try:
-            client = Client(address)
+            client = Client(address, timeout=10)  # seconds; 30 if left out
         except (OSError, ValueError) as error:  # nobody there, or no address
             raise ValueError(f"scheduler must answer, got {scheduler!r}: {error}") from error
         with client:
