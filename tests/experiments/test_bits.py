@@ -12,7 +12,7 @@ from qtlite.experiments.bits.entropy_coding import LARGEST, best_widths, decode,
 from qtlite.experiments.bits.tiny_file import (
     TinyNetwork,
     checksum,
-    coded,
+    file_length,
     from_bytes,
     layer_sizes,
     read_tiny,
@@ -83,7 +83,7 @@ def test_what_can_be_coded():
 
 
 def test_a_file_gives_the_network_again_and_is_as_long_as_its_integers():
-    assert len(to_bytes(network())) == 10 + 3 + 6 + len(coded(network().blocks, network().layers))
+    assert len(to_bytes(network())) == file_length((4, 8, 4), network().blocks, network().layers)
     grid = (255, 1, 1, 255, 7, 8)
     for changes in ({}, {"seed": 65535}, {"grid": grid}, {"dataset": "fashion_mnist"}):
         assert from_bytes(to_bytes(network(**changes))) == network(**changes)

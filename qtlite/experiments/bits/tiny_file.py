@@ -112,6 +112,14 @@ def to_bytes(network: TinyNetwork) -> bytes:
     return MAGIC + bytes([VERSION]) + checksum(body) + body
 
 
+def file_length(
+    hidden: Sequence[int], blocks: Sequence[Sequence[int]], layers: Sequence[Sequence[int]]
+) -> int:
+    """Count the bytes of the file that holds these integers, for controls without a circuit too."""
+    n_steps = 2 * bool(blocks) + len(layers)
+    return HEAD + len(hidden) + n_steps + len(coded(blocks, layers))
+
+
 def checksum(body: bytes) -> bytes:
     """Return the two bytes that stand before the rest."""
     return zlib.crc32(body).to_bytes(4, "little")[:2]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from qtlite.experiments.bits.tiny_file import HEAD, coded
+from qtlite.experiments.bits.tiny_file import file_length
 from qtlite.experiments.config import TrainConfig
 from qtlite.experiments.data.catalogue import is_own
 from qtlite.experiments.data.loading import Dataset, to_float
@@ -224,9 +224,7 @@ def _record(
     length = {}
     if config.grid:
         blocks, layers = trained_integers(model.cpu(), build_model(config), config.grid)
-        n_steps = 2 * bool(blocks) + len(layers)
-        n_bytes = HEAD + len(config.hidden) + n_steps + len(coded(blocks, layers))
-        length["file_bytes"] = n_bytes
+        length["file_bytes"] = file_length(config.hidden, blocks, layers)
     return {
         "id": record_id(config),
         **{name: getattr(config, name) for name in ("dataset", "model", "recipe")},
